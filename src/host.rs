@@ -1,0 +1,317 @@
+//! What a plugin may ask of the program that embeds it, and the one gate through which both runtimes ask.
+//!
+//! [`Host`] is what the embedding program (its callbacks, or the defaults below this module) answers. A plugin never
+//! reaches it directly: it goes through a [`Caller`], which applies the grants, namespaces the keys and bounds the answers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde_json::Value;
+
+use crate::call::{Cancel, Chain, Deadline};
+use crate::error::{Error, Kind, Result, clean};
+use crate::policy::Grants;
+
+pub mod config;
+pub mod http;
+pub mod kv;
+pub mod log;
+
+/// What the embedding program answers. Called on the thread that called the plugin (wasm) or on a thread of the library
+/// (gRPC), several at once; an implementation waits itself, within the caller's deadline and tokens.
+pub trait Host: Send + Sync {
+    /// A value of the plugin's configuration; none if it is missing.
+    fn get_config(&self, caller: &Caller<'_>, key: &str) -> Result<Option<Vec<u8>>>;
+    /// The value of a namespaced key; none if it is missing, which is not an empty value.
+    fn kv_get(&self, caller: &Caller<'_>, key: &str) -> Result<Option<Vec<u8>>>;
+    /// Stores a value under a namespaced key. Once it has returned, it is stored.
+    fn kv_set(&self, caller: &Caller<'_>, key: &str, value: &[u8]) -> Result<()>;
+    /// Removes a namespaced key; one that is missing is removed already.
+    fn kv_delete(&self, caller: &Caller<'_>, key: &str) -> Result<()>;
+    /// Performs a request whose URL the allowlist has passed.
+    fn http_request(&self, caller: &Caller<'_>, request: &HttpRequest<'_>) -> Result<HttpResponse>;
+    /// Takes an event, a JSON object.
+    fn emit_event(&self, caller: &Caller<'_>, event: &str) -> Result<()>;
+    /// Takes a log record, of a plugin or of the library.
+    fn log(&self, record: &LogRecord<'_>);
+    /// Takes an event of the library, a JSON object.
+    fn event(&self, event: &str);
+}
+
+/// What is known of a loaded plugin wherever it asks for something. Lives as long as anything of the plugin does.
+pub struct PluginContext {
+    serial: u64,
+    identity: String,
+    kv_prefix: String,
+    grants: Grants,
+    config: RwLock<Arc<Value>>,
+    /// Set when the plugin ends: every call still in flight ends with `cancelled`.
+    pub ending: Cancel,
+    host: Arc<dyn Host>,
+}
+
+impl std::fmt::Debug for PluginContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PluginContext")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PluginContext {
+    /// A context for a plugin that is about to be loaded.
+    pub fn new(identity: &str, grants: Grants, host: Arc<dyn Host>) -> Arc<Self> {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        Arc::new(PluginContext {
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            identity: identity.to_owned(),
+            kv_prefix: format!("plugin:{identity}:"),
+            grants,
+            config: RwLock::new(Arc::new(Value::Null)),
+            ending: Cancel::new(),
+            host,
+        })
+    }
+
+    /// A number that no other plugin of this process has.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Who the plugin is: where it came from, never its manifest's `name`.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// What it was granted.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// The config it was started with; `null` before.
+    pub fn config(&self) -> Arc<Value> {
+        self.config
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Sets the config, when the plugin is started.
+    pub fn set_config(&self, config: Value) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// Hands a record of the plugin to the host, its text cleaned and bounded.
+    pub fn log(&self, tag: u64, level: Level, message: &str, fields: &[(String, String)]) {
+        let message = clean(message, LOG_MESSAGE_MAX);
+        let fields: Vec<(String, String)> = fields
+            .iter()
+            .take(LOG_FIELDS_MAX)
+            .map(|(k, v)| (clean(k, 256), clean(v, LOG_MESSAGE_MAX)))
+            .collect();
+        let fields: Vec<(&str, &str)> = fields
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        self.host.log(&LogRecord {
+            plugin: &self.identity,
+            tag,
+            level,
+            message: &message,
+            fields: &fields,
+        });
+    }
+
+    /// Hands an event of the library to the host.
+    pub fn event(&self, event: &str) {
+        self.host.event(event);
+    }
+}
+
+/// The most bytes of one log message or field that are kept.
+pub const LOG_MESSAGE_MAX: usize = 16 * 1024;
+/// The most fields of one log record that are kept.
+pub const LOG_FIELDS_MAX: usize = 64;
+
+/// A plugin that asks something: who, on behalf of which call, and how long the answer may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The plugin.
+    pub context: &'a Arc<PluginContext>,
+    /// The function it was called with; empty where that is not known.
+    pub function: &'a str,
+    /// The mark of the call; 0 where that is not known.
+    pub tag: u64,
+    /// Trace context of the call; empty where there is none.
+    pub traceparent: &'a str,
+    /// The deadline of the call, or of this host call alone.
+    pub deadline: &'a Deadline,
+    /// The caller's token.
+    pub cancel: Option<&'a Cancel>,
+    /// The plugins that led here, this one included: the chain that a callback's own calls continue.
+    pub chain: Chain,
+}
+
+impl Caller<'_> {
+    /// What can end the wait for an answer: the caller's token and the plugin's end.
+    pub fn cancels(&self) -> [Option<&Cancel>; 2] {
+        [self.cancel, Some(&self.context.ending)]
+    }
+
+    /// `GetConfig`.
+    pub fn get_config(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.context.host.get_config(self, key)
+    }
+
+    /// `KVGet`; `key` as the plugin wrote it.
+    pub fn kv_get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.context.host.kv_get(self, &self.namespaced(key)?)
+    }
+
+    /// `KVSet`; `key` as the plugin wrote it.
+    pub fn kv_set(&self, key: &str, value: &[u8]) -> Result<()> {
+        let key = self.namespaced(key)?;
+        let max = self.context.grants.kv.value;
+        if value.len() as u64 > max {
+            return Err(Error::new(
+                Kind::PermissionDenied,
+                format!(
+                    "The value of {} bytes is larger than the {max} bytes that the policy grants (kv.value).",
+                    value.len()
+                ),
+            ));
+        }
+        self.context.host.kv_set(self, &key, value)
+    }
+
+    /// `KVDelete`; `key` as the plugin wrote it.
+    pub fn kv_delete(&self, key: &str) -> Result<()> {
+        self.context.host.kv_delete(self, &self.namespaced(key)?)
+    }
+
+    /// `HTTPRequest`: refused before the host hears of it if the allowlist does not name the URL's host.
+    pub fn http_request(&self, request: &HttpRequest<'_>) -> Result<HttpResponse> {
+        http::check_method(request.method)?;
+        http::check_headers(request.headers)?;
+        http::check_url(self.context, request.url)?;
+        let response = self.context.host.http_request(self, request)?;
+        let max = self.context.grants.http_max_response;
+        if response.body.len() as u64 > max {
+            return Err(Error::new(
+                Kind::PermissionDenied,
+                format!(
+                    "The HTTP response of {} bytes is larger than the {max} bytes allowed (permissions.http_max_response).",
+                    response.body.len()
+                ),
+            ));
+        }
+        Ok(response)
+    }
+
+    /// `EmitEvent` with a whole `DataEvent` as JSON.
+    pub fn emit_event(&self, event: &str) -> Result<()> {
+        match serde_json::from_str::<&serde_json::value::RawValue>(event) {
+            Ok(raw) if raw.get().starts_with('{') => self.context.host.emit_event(self, event),
+            Ok(_) => Err(Error::new(
+                Kind::InvalidArgument,
+                "An event must be a JSON object.",
+            )),
+            Err(e) => Err(Error::new(
+                Kind::InvalidArgument,
+                format!("The event is not valid JSON: {e}."),
+            )),
+        }
+    }
+
+    /// `Log`.
+    pub fn log(&self, level: Level, message: &str, fields: &[(String, String)]) {
+        self.context.log(self.tag, level, message, fields);
+    }
+
+    fn namespaced(&self, key: &str) -> Result<String> {
+        let max = self.context.grants.kv.key;
+        if key.is_empty() || key.len() as u64 > max {
+            return Err(Error::new(
+                Kind::InvalidArgument,
+                format!(
+                    "A key must have 1 to {max} bytes; this one has {}.",
+                    key.len()
+                ),
+            ));
+        }
+        let mut full = String::with_capacity(self.context.kv_prefix.len() + key.len());
+        full.push_str(&self.context.kv_prefix);
+        full.push_str(key);
+        Ok(full)
+    }
+}
+
+/// The levels of a log record; the numbers are those of the wasm ABI and of `FLOWPLUG_LOG_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl Level {
+    /// From its number; what is past the last is an error.
+    pub fn from_number(n: i32) -> Self {
+        match n {
+            i32::MIN..=0 => Level::Debug,
+            1 => Level::Info,
+            2 => Level::Warn,
+            _ => Level::Error,
+        }
+    }
+
+    /// From its name in any case (`trace` is debug, `warning` is warn, `fatal` is error); unknown names are info.
+    pub fn from_name(name: &str) -> Self {
+        match name.to_ascii_lowercase().as_str() {
+            "trace" | "debug" => Level::Debug,
+            "warn" | "warning" => Level::Warn,
+            "error" | "err" | "fatal" | "panic" => Level::Error,
+            _ => Level::Info,
+        }
+    }
+
+    /// `debug`, `info`, `warn` or `error`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
+}
+
+/// A line for the host's log.
+#[derive(Clone, Copy, Debug)]
+pub struct LogRecord<'a> {
+    /// Whose it is; empty: the library's own.
+    pub plugin: &'a str,
+    /// The mark of the call it belongs to; 0 where that is not known.
+    pub tag: u64,
+    pub level: Level,
+    pub message: &'a str,
+    pub fields: &'a [(&'a str, &'a str)],
+}
+
+/// A request that a plugin asks the host to make.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpRequest<'a> {
+    pub method: &'a str,
+    pub url: &'a str,
+    pub headers: &'a [(&'a str, &'a str)],
+    pub body: &'a [u8],
+}
+
+/// What came back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpResponse {
+    pub status: i32,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}

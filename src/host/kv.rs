@@ -1,0 +1,63 @@
+//! The default store of `KVGet`, `KVSet` and `KVDelete`: in memory, with the policy's quota for each plugin.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Kind, Result};
+use crate::host::Caller;
+
+/// A store that lives as long as its host. Shared by all plugins of the host; the keys are namespaced already.
+#[derive(Debug, Default)]
+pub struct MemoryKv(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    values: HashMap<String, Vec<u8>>,
+    /// Bytes of keys and values held for each identity.
+    used: HashMap<String, u64>,
+}
+
+impl MemoryKv {
+    /// The value of a key; none if it is missing.
+    pub fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.state().values.get(key).cloned()
+    }
+
+    /// Stores a value, or refuses it where the plugin's quota (`kv.total`) would be passed and changes nothing.
+    pub fn set(&self, caller: &Caller<'_>, key: &str, value: &[u8]) -> Result<()> {
+        let identity = caller.context.identity();
+        let mut state = self.state();
+        let old = state.values.get(key).map_or(0, |old| size(key, old));
+        let used = state.used.get(identity).copied().unwrap_or(0) - old + size(key, value);
+        let total = caller.context.grants().kv.total;
+        if used > total {
+            return Err(Error::new(
+                Kind::PermissionDenied,
+                format!(
+                    "The plugin's stored data would take {used} bytes; the policy grants {total} (kv.total). Delete keys, or raise it."
+                ),
+            ));
+        }
+        state.values.insert(key.to_owned(), value.to_owned());
+        state.used.insert(identity.to_owned(), used);
+        Ok(())
+    }
+
+    /// Removes a key, if it is there.
+    pub fn delete(&self, caller: &Caller<'_>, key: &str) {
+        let mut state = self.state();
+        if let Some(old) = state.values.remove(key)
+            && let Some(used) = state.used.get_mut(caller.context.identity())
+        {
+            *used -= size(key, &old);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn size(key: &str, value: &[u8]) -> u64 {
+    (key.len() + value.len()) as u64
+}

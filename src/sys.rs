@@ -1,0 +1,127 @@
+//! What only the system can do, and with it the `unsafe` below the C ABI: signal masks, the stack that is left, the
+//! page that a `fork` wipes. Imports nothing of this crate but the error type's absence: failures are plain values.
+#![expect(unsafe_code, reason = "system calls that std does not offer")]
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+pub mod process;
+
+/// Blocks every signal on this thread but the synchronous ones that a fault raises (SEGV, BUS, ILL, FPE): signals sent
+/// to the process are the embedding program's, on its own threads.
+pub fn block_signals() {
+    // SAFETY: the set is initialised by sigfillset before it is read, and both pointers live for the calls; a null old
+    // set is allowed by pthread_sigmask.
+    #[expect(
+        clippy::multiple_unsafe_ops_per_block,
+        reason = "one set, filled, trimmed and applied"
+    )]
+    unsafe {
+        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigfillset(set.as_mut_ptr());
+        for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE] {
+            libc::sigdelset(set.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Bytes of native stack left below this frame; `usize::MAX` where the system does not tell.
+pub fn stack_left() -> usize {
+    thread_local! {
+        static LOWEST: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    let mut lowest = LOWEST.get();
+    if lowest == usize::MAX {
+        lowest = lowest_stack_address().unwrap_or(0);
+        LOWEST.set(lowest);
+    }
+    if lowest == 0 {
+        return usize::MAX;
+    }
+    let here = 0u8;
+    (&raw const here as usize).saturating_sub(lowest)
+}
+
+fn lowest_stack_address() -> Option<usize> {
+    let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: pthread_getattr_np initialises the attributes of the calling thread, which is alive.
+    if unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    let (mut lowest, mut size, mut guard) = (std::ptr::null_mut(), 0usize, 0usize);
+    // SAFETY: the attributes were initialised above, the outputs live for the calls, and the attributes are destroyed
+    // once and not used after.
+    #[expect(
+        clippy::multiple_unsafe_ops_per_block,
+        reason = "one object, read and destroyed"
+    )]
+    let read = unsafe {
+        let stack =
+            libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut lowest, &raw mut size);
+        libc::pthread_attr_getguardsize(attributes.as_ptr(), &raw mut guard);
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        stack
+    };
+    (read == 0).then(|| lowest as usize + guard)
+}
+
+/// Whether this process is a child made by `fork` of the one that first asked: its threads are gone, its locks may be
+/// held by nobody, and nothing of this library works in it.
+pub fn forked() -> bool {
+    static PAGE: OnceLock<Option<&'static AtomicU8>> = OnceLock::new();
+    match PAGE.get_or_init(wiped_page) {
+        Some(mark) => mark.load(Ordering::Relaxed) == 0,
+        None => false,
+    }
+}
+
+/// A page that holds 1 here and 0 in a forked child; none where the kernel is older than `MADV_WIPEONFORK` (4.14).
+fn wiped_page() -> Option<&'static AtomicU8> {
+    // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: the range is the mapping made above, which nobody else knows.
+    if unsafe { libc::madvise(page, 4096, libc::MADV_WIPEONFORK) } != 0 {
+        return None;
+    }
+    // SAFETY: the mapping is page-aligned, zeroed, readable and writable, and is never unmapped; an AtomicU8 is valid
+    // for every byte, the zero that a fork leaves included.
+    let mark = unsafe { &*page.cast::<AtomicU8>() };
+    mark.store(1, Ordering::Relaxed);
+    Some(mark)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stack_of_a_small_thread_is_known() {
+        let small = std::thread::Builder::new()
+            .stack_size(256 << 10)
+            .spawn(stack_left)
+            .unwrap()
+            .join()
+            .unwrap();
+        assert!((64 << 10..=260 << 10).contains(&small), "{small}");
+        assert!(stack_left() > small);
+    }
+
+    #[test]
+    fn this_process_is_not_forked() {
+        assert!(!forked());
+    }
+}
