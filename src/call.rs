@@ -24,26 +24,17 @@ pub struct Deadline {
 impl Deadline {
     /// No bound at all.
     pub const fn never() -> Self {
-        Deadline {
-            limit: None,
-            at: OnceLock::new(),
-        }
+        Deadline { limit: None, at: OnceLock::new() }
     }
 
     /// A bound that starts to run when it is first asked about.
     pub const fn after(limit: Duration) -> Self {
-        Deadline {
-            limit: Some(limit),
-            at: OnceLock::new(),
-        }
+        Deadline { limit: Some(limit), at: OnceLock::new() }
     }
 
     /// A bound at a moment.
     pub fn at(moment: Instant) -> Self {
-        Deadline {
-            limit: Some(Duration::ZERO),
-            at: OnceLock::from(moment),
-        }
+        Deadline { limit: Some(Duration::ZERO), at: OnceLock::from(moment) }
     }
 
     /// The same deadline, or one after `limit` from its start if that is earlier.
@@ -77,8 +68,7 @@ impl Deadline {
 
     /// The time left; none if there is no bound. Starts the clock.
     pub fn remaining(&self) -> Option<Duration> {
-        self.moment()
-            .map(|at| at.saturating_duration_since(Instant::now()))
+        self.moment().map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// Whether the time is up. Starts the clock.
@@ -145,20 +135,13 @@ impl Cancel {
             }
             // Registered before the second look, so that a token set in between is not missed.
             guard = Some(self.wake(cx.waker().clone()));
-            if self.is_set() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if self.is_set() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.0
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -171,10 +154,7 @@ pub struct WakeGuard<'a> {
 
 impl Drop for WakeGuard<'_> {
     fn drop(&mut self) {
-        self.cancel
-            .waiting()
-            .wakers
-            .retain(|(id, _)| *id != self.id);
+        self.cancel.waiting().wakers.retain(|(id, _)| *id != self.id);
     }
 }
 
@@ -223,11 +203,7 @@ impl Chain {
 
     /// How many calls of this plugin are in the chain: so many of its instances cannot come free while we wait.
     pub fn holds(&self, serial: u64) -> usize {
-        self.plugins
-            .iter()
-            .take(usize::from(self.depth))
-            .filter(|held| **held == serial)
-            .count()
+        self.plugins.iter().take(usize::from(self.depth)).filter(|held| **held == serial).count()
     }
 
     /// Whether nothing led here but the embedding program.
@@ -268,14 +244,7 @@ pub struct Call {
 impl Call {
     /// A call with this bound and nothing else, on this thread's chain.
     pub fn new(deadline: Deadline) -> Self {
-        Call {
-            deadline,
-            cancel: None,
-            chain: Chain::current(),
-            tag: 0,
-            traceparent: Box::default(),
-            trust_json: false,
-        }
+        Call { deadline, cancel: None, chain: Chain::current(), tag: 0, traceparent: Box::default(), trust_json: false }
     }
 
     /// `timeout` or `cancelled` if the call may not go on. Reads the clock if there is a deadline.
@@ -290,10 +259,7 @@ pub fn check(deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<()> {
         return Err(Error::new(Kind::Cancelled, "The call was cancelled."));
     }
     if deadline.expired() {
-        return Err(Error::new(
-            Kind::Timeout,
-            "The call did not end before its deadline.",
-        ));
+        return Err(Error::new(Kind::Timeout, "The call did not end before its deadline."));
     }
     Ok(())
 }
@@ -310,11 +276,7 @@ pub fn wait<T>(
         return Ok(value);
     }
     let waker = thread_waker();
-    let _guards: Vec<_> = cancels
-        .iter()
-        .flatten()
-        .map(|c| c.wake(waker.clone()))
-        .collect();
+    let _guards: Vec<_> = cancels.iter().flatten().map(|c| c.wake(waker.clone())).collect();
     arm(waker);
     loop {
         if let Some(value) = ready() {
@@ -358,9 +320,7 @@ mod tests {
     fn a_token_wakes_a_thread_that_waits_without_a_deadline() {
         let cancel = Cancel::new();
         let other = cancel.clone();
-        let waiter = std::thread::spawn(move || {
-            wait::<()>(&Deadline::never(), &[Some(&other)], |_| (), || None)
-        });
+        let waiter = std::thread::spawn(move || wait::<()>(&Deadline::never(), &[Some(&other)], |_| (), || None));
         cancel.cancel();
         let error = waiter.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled);
@@ -378,10 +338,7 @@ mod tests {
     fn the_smaller_limit_wins_before_and_after_the_clock_runs() {
         let hour = Duration::from_secs(3600);
         assert_eq!(Deadline::never().at_most(hour).limit(), Some(hour));
-        assert_eq!(
-            Deadline::after(hour).at_most(Duration::ZERO).limit(),
-            Some(Duration::ZERO)
-        );
+        assert_eq!(Deadline::after(hour).at_most(Duration::ZERO).limit(), Some(Duration::ZERO));
         let running = Deadline::after(hour);
         assert!(!running.expired());
         assert!(running.at_most(Duration::ZERO).expired());

@@ -222,11 +222,7 @@ pub fn clean(text: &str, max: usize) -> String {
             break;
         }
         let shown = matches!(c, '\n' | '\t') || !(c.is_control() || is_bidi_control(c));
-        out.push(if shown {
-            c
-        } else {
-            char::REPLACEMENT_CHARACTER
-        });
+        out.push(if shown { c } else { char::REPLACEMENT_CHARACTER });
     }
     out
 }
@@ -242,20 +238,14 @@ mod tests {
 
     #[test]
     fn text_of_a_plugin_is_bounded_and_cannot_steer_a_terminal() {
-        assert_eq!(
-            clean("a\u{1b}[31mb\u{0}\tc\n\u{202e}", 100),
-            "a\u{fffd}[31mb\u{fffd}\tc\n\u{fffd}"
-        );
+        assert_eq!(clean("a\u{1b}[31mb\u{0}\tc\n\u{202e}", 100), "a\u{fffd}[31mb\u{fffd}\tc\n\u{fffd}");
         assert_eq!(clean("äöü", 4), "äö…");
         assert_eq!(clean("", 4), "");
     }
 
     #[test]
     fn the_first_attribution_stands() {
-        let e = Error::new(Kind::Trap, "x")
-            .with_plugin("inner")
-            .with_plugin("outer")
-            .with_function("f");
+        let e = Error::new(Kind::Trap, "x").with_plugin("inner").with_plugin("outer").with_function("f");
         assert_eq!((e.plugin(), e.function()), ("inner", "f"));
     }
 }

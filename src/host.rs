@@ -52,9 +52,7 @@ pub struct PluginContext {
 
 impl std::fmt::Debug for PluginContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PluginContext")
-            .field("identity", &self.identity)
-            .finish_non_exhaustive()
+        f.debug_struct("PluginContext").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
@@ -90,10 +88,7 @@ impl PluginContext {
 
     /// The config it was started with; `null` before.
     pub fn config(&self) -> Arc<Value> {
-        self.config
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sets the config, when the plugin is started.
@@ -104,22 +99,10 @@ impl PluginContext {
     /// Hands a record of the plugin to the host, its text cleaned and bounded.
     pub fn log(&self, tag: u64, level: Level, message: &str, fields: &[(String, String)]) {
         let message = clean(message, LOG_MESSAGE_MAX);
-        let fields: Vec<(String, String)> = fields
-            .iter()
-            .take(LOG_FIELDS_MAX)
-            .map(|(k, v)| (clean(k, 256), clean(v, LOG_MESSAGE_MAX)))
-            .collect();
-        let fields: Vec<(&str, &str)> = fields
-            .iter()
-            .map(|(k, v)| (k.as_str(), v.as_str()))
-            .collect();
-        self.host.log(&LogRecord {
-            plugin: &self.identity,
-            tag,
-            level,
-            message: &message,
-            fields: &fields,
-        });
+        let fields: Vec<(String, String)> =
+            fields.iter().take(LOG_FIELDS_MAX).map(|(k, v)| (clean(k, 256), clean(v, LOG_MESSAGE_MAX))).collect();
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        self.host.log(&LogRecord { plugin: &self.identity, tag, level, message: &message, fields: &fields });
     }
 
     /// Hands an event of the library to the host.
@@ -175,10 +158,7 @@ impl Caller<'_> {
         if value.len() as u64 > max {
             return Err(Error::new(
                 Kind::PermissionDenied,
-                format!(
-                    "The value of {} bytes is larger than the {max} bytes that the policy grants (kv.value).",
-                    value.len()
-                ),
+                format!("The value of {} bytes is larger than the {max} bytes that the policy grants (kv.value).", value.len()),
             ));
         }
         self.context.host.kv_set(self, &key, value)
@@ -212,14 +192,8 @@ impl Caller<'_> {
     pub fn emit_event(&self, event: &str) -> Result<()> {
         match serde_json::from_str::<&serde_json::value::RawValue>(event) {
             Ok(raw) if raw.get().starts_with('{') => self.context.host.emit_event(self, event),
-            Ok(_) => Err(Error::new(
-                Kind::InvalidArgument,
-                "An event must be a JSON object.",
-            )),
-            Err(e) => Err(Error::new(
-                Kind::InvalidArgument,
-                format!("The event is not valid JSON: {e}."),
-            )),
+            Ok(_) => Err(Error::new(Kind::InvalidArgument, "An event must be a JSON object.")),
+            Err(e) => Err(Error::new(Kind::InvalidArgument, format!("The event is not valid JSON: {e}."))),
         }
     }
 
@@ -231,13 +205,7 @@ impl Caller<'_> {
     fn namespaced(&self, key: &str) -> Result<String> {
         let max = self.context.grants.kv.key;
         if key.is_empty() || key.len() as u64 > max {
-            return Err(Error::new(
-                Kind::InvalidArgument,
-                format!(
-                    "A key must have 1 to {max} bytes; this one has {}.",
-                    key.len()
-                ),
-            ));
+            return Err(Error::new(Kind::InvalidArgument, format!("A key must have 1 to {max} bytes; this one has {}.", key.len())));
         }
         let mut full = String::with_capacity(self.context.kv_prefix.len() + key.len());
         full.push_str(&self.context.kv_prefix);

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::manifest::{HostPattern, IpRange};
+use serde_json::Value;
+
+use crate::error::{Error, Kind, Result};
+use crate::manifest::{HostPattern, IpRange, Manifest};
 
 /// What one plugin was granted: its manifest's wishes within the policy's bounds. Both runtimes obey it and know no other bound.
 #[derive(Clone, Debug)]
@@ -61,4 +64,31 @@ pub struct Rates {
     pub log: u32,
     pub event: u32,
     pub output: u32,
+}
+
+/// What the operator grants, by identity.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {}
+
+impl Policy {
+    /// `"strict"`, `"trusted"` or `{default, plugins}`.
+    pub fn parse(value: &Value) -> Result<Policy> {
+        let _ = value;
+        Ok(Policy {})
+    }
+    /// A preset or one entry of `plugins`, for any identity.
+    pub fn parse_for_one(value: &Value) -> Result<Policy> {
+        let _ = value;
+        Ok(Policy {})
+    }
+    /// What of the manifest's wishes is granted.
+    pub fn admit(&self, identity: &str, manifest: &Manifest, protected: &[PathBuf]) -> Result<Grants> {
+        let _ = (identity, manifest, protected);
+        Err(Error::new(Kind::Unsupported, "interim"))
+    }
+}
+
+/// The JSON Schema of a policy.
+pub fn schema() -> Value {
+    Value::Null
 }

@@ -10,16 +10,13 @@ use crate::sys;
 /// The most threads that run host callbacks, asynchronous wasm calls and other work that blocks.
 const BLOCKING_THREADS: usize = 64;
 
-/// The stack of the library's threads, in bytes: room for a guest's whole stack and the host calls on top of it.
-pub const STACK_SIZE: usize = 4 << 20;
-
 /// The runtime of a host: long-lived streams, timers, and (off its workers) everything that blocks.
 pub fn shared(worker_threads: usize) -> Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(worker_threads.max(1))
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("flowplug")
-        .thread_stack_size(STACK_SIZE)
+        .thread_stack_size(sys::STACK_SIZE)
         .on_thread_start(sys::block_signals)
         .enable_all()
         .build()
@@ -28,17 +25,9 @@ pub fn shared(worker_threads: usize) -> Result<Runtime> {
 
 /// A runtime that the threads which call a plugin drive themselves: no hop to another thread on the way.
 pub fn driven_by_callers() -> Result<Runtime> {
-    Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| failed(&e))
+    Builder::new_current_thread().enable_all().build().map_err(|e| failed(&e))
 }
 
 fn failed(e: &io::Error) -> Error {
-    Error::new(
-        Kind::Io,
-        format!(
-            "The system refused a thread or an event queue: {e}. Check the limits on processes and open files."
-        ),
-    )
+    Error::new(Kind::Io, format!("The system refused a thread or an event queue: {e}. Check the limits on processes and open files."))
 }

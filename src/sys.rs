@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 pub mod process;
 
+/// The stack of the library's threads, in bytes: room for a guest's whole stack and the host calls on top of it.
+pub const STACK_SIZE: usize = 4 << 20;
+
 /// Blocks every signal on this thread but the synchronous ones that a fault raises (SEGV, BUS, ILL, FPE): signals sent
 /// to the process are the embedding program's, on its own threads.
 pub fn block_signals() {
     // SAFETY: the set is initialised by sigfillset before it is read, and both pointers live for the calls; a null old
     // set is allowed by pthread_sigmask.
-    #[expect(
-        clippy::multiple_unsafe_ops_per_block,
-        reason = "one set, filled, trimmed and applied"
-    )]
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one set, filled, trimmed and applied")]
     unsafe {
         let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigfillset(set.as_mut_ptr());
@@ -44,22 +44,42 @@ pub fn stack_left() -> usize {
     (&raw const here as usize).saturating_sub(lowest)
 }
 
+/// Runs `f` on a new thread with the stack of the library's own threads and waits for it; on this one if the system gives none.
+pub fn on_big_stack<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    let slot = std::sync::Mutex::new(Some(f));
+    let run = || slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take().map(|f| f());
+    let done = std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().name("flowplug-stack".into()).stack_size(STACK_SIZE);
+        let thread = builder.spawn_scoped(scope, || {
+            block_signals();
+            run()
+        });
+        thread.ok().map(std::thread::ScopedJoinHandle::join)
+    });
+    match done {
+        Some(Ok(Some(value))) => value,
+        Some(Err(panic)) => std::panic::resume_unwind(panic),
+        Some(Ok(None)) | None => match run() {
+            Some(value) => value,
+            None => std::panic::resume_unwind(Box::new("a closure ran twice")),
+        },
+    }
+}
+
 fn lowest_stack_address() -> Option<usize> {
     let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: pthread_self has no preconditions.
+    let this = unsafe { libc::pthread_self() };
     // SAFETY: pthread_getattr_np initialises the attributes of the calling thread, which is alive.
-    if unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) } != 0 {
+    if unsafe { libc::pthread_getattr_np(this, attributes.as_mut_ptr()) } != 0 {
         return None;
     }
     let (mut lowest, mut size, mut guard) = (std::ptr::null_mut(), 0usize, 0usize);
     // SAFETY: the attributes were initialised above, the outputs live for the calls, and the attributes are destroyed
     // once and not used after.
-    #[expect(
-        clippy::multiple_unsafe_ops_per_block,
-        reason = "one object, read and destroyed"
-    )]
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one object, read and destroyed")]
     let read = unsafe {
-        let stack =
-            libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut lowest, &raw mut size);
+        let stack = libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut lowest, &raw mut size);
         libc::pthread_attr_getguardsize(attributes.as_ptr(), &raw mut guard);
         libc::pthread_attr_destroy(attributes.as_mut_ptr());
         stack
@@ -81,14 +101,7 @@ pub fn forked() -> bool {
 fn wiped_page() -> Option<&'static AtomicU8> {
     // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
     let page = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            4096,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
+        libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
     };
     if page == libc::MAP_FAILED {
         return None;
@@ -110,12 +123,7 @@ mod tests {
 
     #[test]
     fn the_stack_of_a_small_thread_is_known() {
-        let small = std::thread::Builder::new()
-            .stack_size(256 << 10)
-            .spawn(stack_left)
-            .unwrap()
-            .join()
-            .unwrap();
+        let small = std::thread::Builder::new().stack_size(256 << 10).spawn(stack_left).unwrap().join().unwrap();
         assert!((64 << 10..=260 << 10).contains(&small), "{small}");
         assert!(stack_left() > small);
     }

@@ -12,45 +12,23 @@ const URL_MAX: usize = 8 * 1024;
 /// Refuses a URL that is not plain http or https, carries a user name, or whose host and port no granted pattern names.
 pub fn check_url(context: &PluginContext, url: &str) -> Result<()> {
     if url.len() > URL_MAX {
-        return Err(Error::new(
-            Kind::InvalidArgument,
-            format!("The URL has {} bytes; {URL_MAX} is the most.", url.len()),
-        ));
+        return Err(Error::new(Kind::InvalidArgument, format!("The URL has {} bytes; {URL_MAX} is the most.", url.len())));
     }
     let shown = clean(url, 200);
-    let parsed = Url::parse(url).map_err(|e| {
-        Error::new(
-            Kind::InvalidArgument,
-            format!("{shown:?} is not a URL: {e}."),
-        )
-    })?;
+    let parsed = Url::parse(url).map_err(|e| Error::new(Kind::InvalidArgument, format!("{shown:?} is not a URL: {e}.")))?;
     if !matches!(parsed.scheme(), "http" | "https") {
         return Err(Error::new(
             Kind::PermissionDenied,
-            format!(
-                "{shown:?} has the scheme {:?}; only http and https are allowed.",
-                parsed.scheme()
-            ),
+            format!("{shown:?} has the scheme {:?}; only http and https are allowed.", parsed.scheme()),
         ));
     }
     if !parsed.username().is_empty() || parsed.password().is_some() {
-        return Err(Error::new(
-            Kind::PermissionDenied,
-            "The URL carries a user name or password; send an Authorization header instead.",
-        ));
+        return Err(Error::new(Kind::PermissionDenied, "The URL carries a user name or password; send an Authorization header instead."));
     }
     let (Some(host), Some(port)) = (parsed.host_str(), parsed.port_or_known_default()) else {
-        return Err(Error::new(
-            Kind::InvalidArgument,
-            format!("{shown:?} names no host."),
-        ));
+        return Err(Error::new(Kind::InvalidArgument, format!("{shown:?} names no host.")));
     };
-    if context
-        .grants()
-        .http
-        .iter()
-        .any(|pattern| pattern.matches(host, port))
-    {
+    if context.grants().http.iter().any(|pattern| pattern.matches(host, port)) {
         return Ok(());
     }
     Err(denied(context, host, port))
@@ -72,13 +50,7 @@ fn denied(context: &PluginContext, host: &str, port: u16) -> Error {
 pub fn check_method(method: &str) -> Result<()> {
     let token = !method.is_empty() && method.len() <= 32 && method.bytes().all(is_token);
     if !token || method.eq_ignore_ascii_case("CONNECT") || method.eq_ignore_ascii_case("TRACE") {
-        return Err(Error::new(
-            Kind::InvalidArgument,
-            format!(
-                "{:?} is not a method that a plugin may use.",
-                clean(method, 40)
-            ),
-        ));
+        return Err(Error::new(Kind::InvalidArgument, format!("{:?} is not a method that a plugin may use.", clean(method, 40))));
     }
     Ok(())
 }
@@ -87,16 +59,10 @@ pub fn check_method(method: &str) -> Result<()> {
 pub fn check_headers(headers: &[(&str, &str)]) -> Result<()> {
     for (name, value) in headers {
         if name.is_empty() || !name.bytes().all(is_token) {
-            return Err(Error::new(
-                Kind::InvalidArgument,
-                format!("{:?} is not a header name.", clean(name, 80)),
-            ));
+            return Err(Error::new(Kind::InvalidArgument, format!("{:?} is not a header name.", clean(name, 80))));
         }
         if value.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
-            return Err(Error::new(
-                Kind::InvalidArgument,
-                format!("The value of the header {name:?} contains a line break or NUL."),
-            ));
+            return Err(Error::new(Kind::InvalidArgument, format!("The value of the header {name:?} contains a line break or NUL.")));
         }
         if name.eq_ignore_ascii_case("host") {
             return Err(Error::new(
@@ -122,19 +88,10 @@ mod tests {
             check_method(good).unwrap();
         }
         for bad in ["", "GET /", "CONNECT", "trace", "GE\nT"] {
-            assert_eq!(
-                check_method(bad).unwrap_err().kind(),
-                Kind::InvalidArgument,
-                "{bad:?}"
-            );
+            assert_eq!(check_method(bad).unwrap_err().kind(), Kind::InvalidArgument, "{bad:?}");
         }
         check_headers(&[("X-A", "b c")]).unwrap();
-        for bad in [
-            ("", "x"),
-            ("a b", "x"),
-            ("a", "x\r\nHost: y"),
-            ("hOst", "x"),
-        ] {
+        for bad in [("", "x"), ("a b", "x"), ("a", "x\r\nHost: y"), ("hOst", "x")] {
             check_headers(&[bad]).unwrap_err();
         }
     }

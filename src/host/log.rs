@@ -9,11 +9,7 @@ pub fn to_stderr(record: &LogRecord<'_>) {
     let mut line = String::with_capacity(64 + record.message.len());
     line.push_str(record.level.name());
     line.push(' ');
-    line.push_str(if record.plugin.is_empty() {
-        "flowplug"
-    } else {
-        record.plugin
-    });
+    line.push_str(if record.plugin.is_empty() { "flowplug" } else { record.plugin });
     line.push_str(": ");
     push_on_one_line(&mut line, record.message);
     for (name, value) in record.fields {

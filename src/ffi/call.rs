@@ -1,0 +1,183 @@
+//! What a call from C carries: options, cancel tokens, completions.
+
+use std::ffi::c_void;
+use std::time::Duration;
+
+use crate::call::{Call, Cancel, Chain, Deadline};
+use crate::error::{Error, Kind, Result};
+use crate::ffi::error::flowplug_error;
+use crate::ffi::flowplug_status;
+use crate::ffi::guard::{guard, guard_status, guard_value};
+use crate::ffi::request;
+use crate::ffi::text::{Out, Versioned, argument, flowplug_bytes, flowplug_str, read};
+use crate::ffi::token::Tokens;
+
+static CANCELS: Tokens<Cancel> = Tokens::new();
+
+/// flowplug_call_options.flags: the caller parses the answer anyway; its UTF-8 is checked and its data located, no more.
+pub(crate) const CALL_TRUST_JSON: u64 = 1;
+/// flowplug_call_options.timeout_ns: no bound of the caller's.
+pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
+
+/// What a call carries; NULL stands for the defaults. Start from FLOWPLUG_CALL_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct flowplug_call_options {
+    /// sizeof(flowplug_call_options).
+    pub struct_size: usize,
+    /// Nanoseconds; 0: the default; FLOWPLUG_NO_TIMEOUT: none of the caller's.
+    pub timeout_ns: u64,
+    /// A cancel token; 0: none.
+    pub cancel: u64,
+    /// A call made on behalf of a host request: that request; 0: none.
+    pub parent: u64,
+    /// The embedder's own mark, handed to host callbacks.
+    pub tag: u64,
+    /// FLOWPLUG_CALL_TRUST_JSON, or 0.
+    pub flags: u64,
+    /// W3C trace context; empty: none.
+    pub traceparent: flowplug_str,
+}
+
+// SAFETY: repr(C), starts with its size, numbers and pointers alone.
+unsafe impl Versioned for flowplug_call_options {}
+
+/// How an asynchronous call ends. Start from FLOWPLUG_COMPLETION_INIT.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct flowplug_completion {
+    /// sizeof(flowplug_completion).
+    pub struct_size: usize,
+    /// Handed to done and destroy.
+    pub user_data: *mut c_void,
+    /// Runs exactly once if and only if the function returned ok, on a thread of the library, never on its caller's
+    /// stack. Takes over the content of result and the error; the result struct itself lasts for the callback.
+    pub done: Option<
+        unsafe extern "C" fn(user_data: *mut c_void, status: flowplug_status, result: *mut flowplug_bytes, error: *mut flowplug_error),
+    >,
+    /// Runs exactly once, after done; also where the function fails. May be NULL.
+    pub destroy: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
+}
+
+// SAFETY: repr(C), starts with its size, pointers alone.
+unsafe impl Versioned for flowplug_completion {}
+
+/// Makes a cancel token: a number for the whole process, sticky once set, for any number of calls at once.
+/// Ended with flowplug_cancel_free, also during a call that carries it.
+///
+/// Errors: invalid argument.
+/// Thread safety: any thread.
+///
+/// # Safety
+/// `out` is writable; `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_cancel_new(out: *mut u64, error: *mut *mut flowplug_error) -> flowplug_status {
+    let body = || {
+        // SAFETY: by the function's contract.
+        let out = unsafe { Out::new(out, "out") }?;
+        out.write(CANCELS.insert(Cancel::new()));
+        Ok(())
+    };
+    // SAFETY: by the function's contract.
+    unsafe { guard(error, body) }
+}
+
+/// Ends every call that carries the token with cancelled, and every later one at once. Again does nothing.
+///
+/// Errors: not found, for a number that is no token.
+/// Thread safety: any thread, also inside a callback.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowplug_cancel(token: u64) -> flowplug_status {
+    guard_status(|| {
+        cancel_token(token)?.cancel();
+        Ok(())
+    })
+}
+
+/// Ends a token; calls that carry it go on, and can no longer be cancelled by it. 0 and numbers that are no token do nothing.
+///
+/// Thread safety: any thread, also inside a callback.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowplug_cancel_free(token: u64) {
+    guard_value((), || drop(CANCELS.remove(token)));
+}
+
+fn cancel_token(token: u64) -> Result<Cancel> {
+    CANCELS.with(token, |c| c.clone()).ok_or_else(|| Error::new(Kind::NotFound, format!("{token} is not a cancel token, or it was freed.")))
+}
+
+/// The call that options describe; NULL: the defaults.
+///
+/// # Safety
+/// `options` is NULL or points to as many readable bytes as its struct_size says, and its text is readable.
+pub(crate) unsafe fn call_of(options: *const flowplug_call_options) -> Result<Call> {
+    // SAFETY: by this function's contract.
+    let Some(options) = (unsafe { read(options, "flowplug_call_options") })? else {
+        return Ok(Call::new(Deadline::never()));
+    };
+    if options.flags & !CALL_TRUST_JSON != 0 {
+        return Err(argument(format!("flags has bits that this version does not know: {:#x}.", options.flags)));
+    }
+    // SAFETY: by this function's contract.
+    let traceparent = unsafe { options.traceparent.text("traceparent") }?;
+    if traceparent.len() > 512 {
+        return Err(argument(format!("traceparent has {} bytes; 512 is the most.", traceparent.len())));
+    }
+    Ok(Call {
+        deadline: timeout_of(&options).map_or(const { Deadline::never() }, Deadline::after),
+        cancel: if options.cancel == 0 { None } else { Some(cancel_token(options.cancel)?) },
+        chain: if options.parent == 0 { Chain::current() } else { request::chain(options.parent)? },
+        tag: options.tag,
+        traceparent: traceparent.into(),
+        trust_json: options.flags & CALL_TRUST_JSON != 0,
+    })
+}
+
+fn timeout_of(options: &flowplug_call_options) -> Option<Duration> {
+    (!matches!(options.timeout_ns, 0 | NO_TIMEOUT)).then(|| Duration::from_nanos(options.timeout_ns))
+}
+
+/// The drain time of stop and close: 0 is 30 seconds.
+pub(crate) fn drain_of(call: &Call) -> Deadline {
+    match call.deadline.limit() {
+        Some(limit) => Deadline::after(limit),
+        None => Deadline::after(Duration::from_secs(30)),
+    }
+}
+
+/// A completion that runs `destroy` exactly once, and `done` before it if it is told to.
+pub(crate) struct Completion(flowplug_completion);
+
+// SAFETY: the header says that done and destroy come from any thread, so user_data may go there too.
+unsafe impl Send for Completion {}
+
+impl Completion {
+    /// # Safety
+    /// `completion` points to as many readable bytes as its struct_size says, and its functions may be called from any thread.
+    pub(crate) unsafe fn new(completion: *const flowplug_completion) -> Result<Self> {
+        // SAFETY: by this function's contract.
+        let read = unsafe { read(completion, "flowplug_completion") }?;
+        let completion = Completion(read.ok_or_else(|| argument("completion is NULL."))?);
+        if completion.0.done.is_none() { Err(argument("completion.done is NULL.")) } else { Ok(completion) }
+    }
+
+    /// Runs `done`, then `destroy`.
+    pub(crate) fn finish(self, result: Result<Vec<u8>>) {
+        let Some(done) = self.0.done else { return };
+        let (status, mut bytes, error) = match result {
+            Ok(answer) => (0, flowplug_bytes::owned(&answer), std::ptr::null_mut()),
+            Err(e) => (super::status_of(e.kind()), flowplug_bytes::empty(), Box::into_raw(Box::new(flowplug_error::new(e)))),
+        };
+        // SAFETY: the registrant's contract: done may be called once from any thread and takes over both.
+        unsafe { done(self.0.user_data, status, &raw mut bytes, error) };
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        if let Some(destroy) = self.0.destroy {
+            // SAFETY: the registrant's contract: destroy may be called once, from any thread, after everything else.
+            unsafe { destroy(self.0.user_data) };
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! Plugins and their functions as C sees them.
+
+use std::sync::Arc;
+
+use crate::call::Sink;
+use crate::error::{Error, Kind, Result};
+use crate::ffi::call::{Completion, call_of, drain_of, flowplug_call_options, flowplug_completion};
+use crate::ffi::callbacks::Callbacks;
+use crate::ffi::error::flowplug_error;
+use crate::ffi::flowplug_status;
+use crate::ffi::guard::{free, guard, guard_value};
+use crate::ffi::host::{flowplug_host, flowplug_host_api, parse_config, register};
+use crate::ffi::manifest::flowplug_manifest;
+use crate::ffi::text::{Out, Owned, Versioned, argument, flowplug_bytes, flowplug_str, handle, read};
+use crate::plugin::Plugin;
+use crate::policy::Policy;
+use crate::runner::Function;
+
+/// A loaded plugin; ended with flowplug_plugin_free. Any number of threads may use it at once.
+#[derive(Debug)]
+pub struct flowplug_plugin {
+    owner: Arc<Owner>,
+}
+
+/// Lets a plugin end in the background once nobody who owns it is left.
+#[derive(Debug)]
+struct Owner {
+    plugin: Arc<Plugin>,
+    callbacks: Arc<Callbacks>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.plugin.stop_in_background();
+    }
+}
+
+impl std::fmt::Debug for Callbacks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Callbacks").finish_non_exhaustive()
+    }
+}
+
+/// A function of a plugin, resolved once; ended with flowplug_function_free. Any number of threads may use it at once.
+#[derive(Debug)]
+pub struct flowplug_function {
+    inner: Arc<FunctionInner>,
+}
+
+#[derive(Debug)]
+struct FunctionInner {
+    plugin: Arc<Plugin>,
+    function: Function,
+    name: Box<str>,
+}
+
+/// What one plugin gets of its own. Start from FLOWPLUG_PLUGIN_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct flowplug_plugin_options {
+    /// sizeof(flowplug_plugin_options).
+    pub struct_size: usize,
+    /// Callbacks instead of the host's; a NULL in it means the host's. NULL: the host's alone.
+    pub api: *const flowplug_host_api,
+    /// JSON or YAML: a preset or an entry of policy.plugins, instead of the host's policy. Empty: the host's.
+    pub policy: flowplug_str,
+}
+
+// SAFETY: repr(C), starts with its size, pointers and numbers alone.
+unsafe impl Versioned for flowplug_plugin_options {}
+
+/// Loads a plugin: compiles its module or starts its process, within what the policy grants. plugin_options may be NULL.
+/// identity is who it is: letters, digits, '.', '_', '-', and '/' between components. The plugin keeps what it needs of the
+/// host and the manifest; it is ended with flowplug_plugin_free.
+///
+/// Errors: load failed, permission denied, unsupported, timeout, cancelled, invalid state, invalid argument, invalid config.
+/// api.destroy runs on failure too, unless api.struct_size is wrong.
+/// Thread safety: any thread.
+///
+/// # Safety
+/// Handles are live, structs valid, text is readable, `out` is writable, `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_plugin_load(
+    host: *mut flowplug_host,
+    manifest: *const flowplug_manifest,
+    identity: flowplug_str,
+    plugin_options: *const flowplug_plugin_options,
+    options: *const flowplug_call_options,
+    out: *mut *mut flowplug_plugin,
+    error: *mut *mut flowplug_error,
+) -> flowplug_status {
+    let body = || {
+        // SAFETY: by the function's contract.
+        let own = unsafe { read(plugin_options, "flowplug_plugin_options") }?;
+        // SAFETY: by the function's contract.
+        let host = unsafe { handle(host, "host") };
+        let api = own.map_or(std::ptr::null(), |o| o.api);
+        // SAFETY: by the function's contract.
+        let callbacks = unsafe { own_callbacks(api, host.as_ref().ok().copied()) }?;
+        let host = &host?.inner;
+        // SAFETY: by the function's contract.
+        let manifest = unsafe { handle(manifest, "manifest") }?;
+        // SAFETY: by the function's contract.
+        let out = unsafe { Out::new(out, "out") }?;
+        // SAFETY: by the function's contract.
+        let identity = unsafe { identity.text("identity") }?;
+        // SAFETY: by the function's contract.
+        let policy = unsafe { own.map_or(flowplug_str::empty(), |o| o.policy).text("policy") }?;
+        let own_policy = if policy.is_empty() { None } else { Some(Policy::parse_for_one(&parse_config(policy)?)?) };
+        // SAFETY: by the function's contract.
+        let call = unsafe { call_of(options) }?;
+        let policy = own_policy.as_ref().unwrap_or(&host.policy);
+        let plugin = Plugin::load(&host.environment, callbacks.clone(), policy, identity, manifest.manifest.clone(), &call)?;
+        out.write(Box::into_raw(Box::new(flowplug_plugin { owner: Arc::new(Owner { plugin, callbacks }) })));
+        Ok(())
+    };
+    // SAFETY: by the function's contract.
+    unsafe { guard(error, body) }
+}
+
+/// The callbacks that a plugin gets: its own over the host's, or the host's alone.
+///
+/// # Safety
+/// `api` is NULL or valid for as long as the header says.
+unsafe fn own_callbacks(api: *const flowplug_host_api, host: Option<&flowplug_host>) -> Result<Arc<Callbacks>> {
+    let base = host.map(|h| &h.inner.callbacks);
+    if api.is_null()
+        && let Some(base) = base
+    {
+        return Ok(base.clone());
+    }
+    // SAFETY: by this function's contract.
+    let callbacks = unsafe { register(api, base) }?;
+    if let Some(host) = host {
+        host.inner.add_override(&callbacks);
+    }
+    Ok(callbacks)
+}
+
+/// What the plugin is and what it was granted, a JSON object. Freed with flowplug_bytes_free.
+///
+/// Errors: invalid argument.
+/// Thread safety: any thread.
+///
+/// # Safety
+/// `plugin` is live, `out` is writable, `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_plugin_info(
+    plugin: *const flowplug_plugin,
+    out: *mut flowplug_bytes,
+    error: *mut *mut flowplug_error,
+) -> flowplug_status {
+    let body = || {
+        // SAFETY: by the function's contract.
+        let plugin = unsafe { plugin_of(plugin) }?;
+        // SAFETY: by the function's contract.
+        let out = unsafe { Out::new(out, "out") }?;
+        out.write(flowplug_bytes::owned(plugin.info().to_string().as_bytes()));
+        Ok(())
+    };
+    // SAFETY: by the function's contract.
+    unsafe { guard(error, body) }
+}
+
+/// Checks the config (JSON text; empty: absent) and gives it to the plugin; ends when the plugin has answered.
+///
+/// Errors: invalid config, after which it may be started again; start failed, timeout, cancelled, trap and what else the
+/// plugin does, after which its state is error; invalid state; invalid argument.
+/// Thread safety: any thread.
+///
+/// # Safety
+/// `plugin` is live, text is readable, `options` is NULL or valid, `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_plugin_start(
+    plugin: *mut flowplug_plugin,
+    config: flowplug_str,
+    options: *const flowplug_call_options,
+    error: *mut *mut flowplug_error,
+) -> flowplug_status {
+    let body = || {
+        // SAFETY: by the function's contract.
+        let plugin = unsafe { plugin_of(plugin) }?;
+        // SAFETY: by the function's contract.
+        let config = unsafe { config.bytes("config") }?;
+        // SAFETY: by the function's contract.
+        let call = unsafe { call_of(options) }?;
+        plugin.start(config, &call)
+    };
+    // SAFETY: by the function's contract.
+    unsafe { guard(error, body) }
+}
+
+/// Calls a function on this thread. params is JSON text, the result one JSON value in UTF-8, freed with flowplug_bytes_free.
+///
+/// Errors: any status but those of manifests and of loading.
+/// Thread safety: any thread, several at once, also inside a callback (8 deep).
+///
+/// # Safety
+/// `plugin` is live, text is readable, `options` is NULL or valid, `out` is writable, `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_plugin_call(
+    plugin: *mut flowplug_plugin,
+    function: flowplug_str,
+    params: flowplug_str,
+    options: *const flowplug_call_options,
+    out: *mut flowplug_bytes,
+    error: *mut *mut flowplug_error,
+) -> flowplug_status {
+    let body = || {
+        // SAFETY: by the function's contract.
+        let plugin = unsafe { plugin_of(plugin) }?;
+        // SAFETY: by the function's contract.
+        let out = unsafe { Out::new(out, "out") }?;
+        // SAFETY: by the function's contract.
+        let call = unsafe { call_of(options) }?;
+        // SAFETY: by the function's contract.
+        let function = unsafe { function.text("function") }?;
+        // SAFETY: by the function's contract.
+        let params = unsafe { params.text("params") }?;
+        let mut answer = Owned::new();
+        plugin.call(function, params.as_bytes(), &call, &mut answer)?;
+        out.write(answer.take());
+        Ok(())
+    };
+    // SAFETY: by the function's contract.
+    unsafe { guard(error, body) }
+}
+
+/// Calls a function without waiting for it. Inputs are copied. If this returns ok, completion.done runs exactly once, on a
+/// thread of the library; completion.destroy runs always, unless its struct_size is wrong.
+///
+/// Errors: invalid argument, invalid state, not found, unknown function; what the call itself ends with goes to done.
+/// Thread safety: any thread, also inside a callback.
+///
+/// # Safety
+/// `plugin` is live, text is readable, `options` is NULL or valid, `completion` is valid, `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_plugin_call_async(
+    plugin: *mut flowplug_plugin,
+    function: flowplug_str,
+    params: flowplug_str,
+    options: *const flowplug_call_options,
+    completion: *const flowplug_completion,
+    error: *mut *mut flowplug_error,
+) -> flowplug_status {
+    let body = || {
+        // SAFETY: by the function's contract.
+        let completion = unsafe { Completion::new(completion) }?;
+        // SAFETY: by the function's contract.
+        let owner = unsafe { handle(plugin, "plugin") }?.owner.clone();
+        // SAFETY: by the function's contract.
+        let call = unsafe { call_of(options) }?;
+        // SAFETY: by the function's contract.
+        let function = unsafe { function.text("function") }?;
+        // SAFETY: by the function's contract.
+        let params = unsafe { params.text("params") }?;
+        // Held until done has returned: closing the host waits for it.
+        let entered = owner.callbacks.gate().enter()?;
+        let plugin = owner.plugin.clone();
+        plugin.call_async(function, params.as_bytes().to_vec(), call, move |result| entered.finish(|| completion.finish(result)))
+    };
+    // SAFETY: by the function's contract.
+    unsafe { guard(error, body) }
+}
+
+/// Resolves a function of a plugin once. It is valid across reloads, and ended with flowplug_function_free.
+///
+/// Errors: unknown function, not found (the manifest does not provide it), invalid argument.
+/// Thread safety: any thread.
+///
+/// # Safety
+/// `plugin` is live, text is readable, `out` is writable, `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_function_new(
+    plugin: *mut flowplug_plugin,
+    function: flowplug_str,
+    out: *mut *mut flowplug_function,
+    error: *mut *mut flowplug_error,
+) -> flowplug_status {
+    let body = || {
+        // SAFETY: by the function's contract.
+        let plugin = unsafe { plugin_of(plugin) }?;
+        // SAFETY: by the function's contract.
+        let out = unsafe { Out::new(out, "out") }?;
+        // SAFETY: by the function's contract.
+        let name = unsafe { function.text("function") }?;
+        let function = plugin.function(name)?;
+        let inner = Arc::new(FunctionInner { plugin, function, name: name.into() });
+        out.write(Box::into_raw(Box::new(flowplug_function { inner })));
+        Ok(())
+    };
+    // SAFETY: by the function's contract.
+    unsafe { guard(error, body) }
+}
+
+/// Calls a resolved function on this thread: the fast way. The result goes into buf if it fits its cap bytes (then
+/// out->ptr == buf and nothing need be freed), else it is owned and freed with flowplug_bytes_free. buf may be NULL with cap 0.
+///
+/// Errors: as flowplug_plugin_call.
+/// Thread safety: any thread, several at once, each with a buffer of its own.
+///
+/// # Safety
+/// `function` is live, text is readable, `options` is NULL or valid, `buf` has `cap` writable bytes, `out` is writable,
+/// `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_function_call(
+    function: *mut flowplug_function,
+    params: flowplug_str,
+    options: *const flowplug_call_options,
+    buf: *mut u8,
+    cap: usize,
+    out: *mut flowplug_bytes,
+    error: *mut *mut flowplug_error,
+) -> flowplug_status {
+    let body = || {
+        if buf.is_null() && cap > 0 {
+            return Err(argument(format!("buf is NULL with a cap of {cap}.")));
+        }
+        // SAFETY: by the function's contract.
+        let function = unsafe { handle(function, "function") }?.inner.clone();
+        // SAFETY: by the function's contract.
+        let out = unsafe { Out::new(out, "out") }?;
+        // SAFETY: by the function's contract.
+        let call = unsafe { call_of(options) }?;
+        // SAFETY: by the function's contract.
+        let params = unsafe { params.text("params") }?;
+        let mut answer = Buffer { buf, cap, len: 0, owned: Owned::new() };
+        function.plugin.call_function(function.function, &function.name, params.as_bytes(), &call, &mut answer)?;
+        out.write(answer.take());
+        Ok(())
+    };
+    // SAFETY: by the function's contract.
+    unsafe { guard(error, body) }
+}
+
+/// An answer that goes into the caller's buffer if it fits.
+struct Buffer {
+    buf: *mut u8,
+    cap: usize,
+    len: usize,
+    owned: Owned,
+}
+
+impl Sink for Buffer {
+    fn put(&mut self, json: &[u8]) {
+        if json.len() > self.cap {
+            self.owned.put(json);
+            return;
+        }
+        // SAFETY: the caller's buffer has cap writable bytes, json fits, and memory of the library does not overlap it.
+        unsafe { self.buf.copy_from_nonoverlapping(json.as_ptr(), json.len()) };
+        self.len = json.len();
+    }
+}
+
+impl Buffer {
+    fn take(self) -> flowplug_bytes {
+        if self.owned.0.owner.is_null() {
+            return flowplug_bytes { ptr: self.buf, len: self.len, owner: std::ptr::null_mut() };
+        }
+        self.owned.take()
+    }
+}
+
+/// Ends a function; NULL does nothing. Calls in progress go on.
+///
+/// Thread safety: any thread, also inside a callback; once.
+///
+/// # Safety
+/// `function` is NULL or live and not used after.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_function_free(function: *mut flowplug_function) {
+    // SAFETY: functions are handed out by Box::into_raw; the rest is this function's contract.
+    unsafe { free(function, drop) };
+}
+
+/// How the plugin is, a JSON object: ready, last_error, uptime_ns, state, restarts. Freed with flowplug_bytes_free.
+///
+/// Errors: invalid argument alone; what is wrong with the plugin is in the answer.
+/// Thread safety: any thread.
+///
+/// # Safety
+/// `plugin` is live, `options` is NULL or valid, `out` is writable, `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_plugin_health(
+    plugin: *mut flowplug_plugin,
+    options: *const flowplug_call_options,
+    out: *mut flowplug_bytes,
+    error: *mut *mut flowplug_error,
+) -> flowplug_status {
+    let body = || {
+        // SAFETY: by the function's contract.
+        let plugin = unsafe { plugin_of(plugin) }?;
+        // SAFETY: by the function's contract.
+        let out = unsafe { Out::new(out, "out") }?;
+        // SAFETY: by the function's contract.
+        let _call = unsafe { call_of(options) }?;
+        out.write(flowplug_bytes::owned(plugin.health().to_string().as_bytes()));
+        Ok(())
+    };
+    // SAFETY: by the function's contract.
+    unsafe { guard(error, body) }
+}
+
+/// The state, FLOWPLUG_STATE_LOADING to FLOWPLUG_STATE_STOPPED; -1 for NULL.
+///
+/// Thread safety: any thread.
+///
+/// # Safety
+/// `plugin` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_plugin_state(plugin: *const flowplug_plugin) -> i32 {
+    // SAFETY: by the function's contract.
+    guard_value(-1, || unsafe { plugin.as_ref() }.map_or(-1, |p| p.owner.plugin.state() as i32))
+}
+
+/// Replaces a running plugin by another version without refusing a call. This version answers unsupported.
+///
+/// Errors: unsupported; invalid argument.
+/// Thread safety: any thread, but not inside a callback of the plugin's own call.
+///
+/// # Safety
+/// Handles are live, text is readable, `options` is NULL or valid, `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_plugin_reload(
+    plugin: *mut flowplug_plugin,
+    manifest: *const flowplug_manifest,
+    config: flowplug_str,
+    options: *const flowplug_call_options,
+    error: *mut *mut flowplug_error,
+) -> flowplug_status {
+    let body = || {
+        // SAFETY: by the function's contract.
+        let plugin = unsafe { plugin_of(plugin) }?;
+        // SAFETY: by the function's contract.
+        unsafe { handle(manifest, "manifest") }?;
+        // SAFETY: by the function's contract.
+        unsafe { config.bytes("config") }?;
+        // SAFETY: by the function's contract.
+        unsafe { call_of(options) }?;
+        let message = "flowplug_plugin_reload is not supported by this version; load the new one beside the old, then stop the old.";
+        Err(Error::new(Kind::Unsupported, message).with_plugin(plugin.identity()))
+    };
+    // SAFETY: by the function's contract.
+    unsafe { guard(error, body) }
+}
+
+/// Refuses new calls, waits for those in flight for the timeout of options (the drain time; 0: 30 seconds), ends the rest
+/// with cancelled. Again waits until it is over.
+///
+/// Errors: invalid state, inside a callback of the plugin's own call; invalid argument.
+/// Thread safety: any thread, but not inside a callback of the plugin's own call.
+///
+/// # Safety
+/// `plugin` is live, `options` is NULL or valid, `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_plugin_stop(
+    plugin: *mut flowplug_plugin,
+    options: *const flowplug_call_options,
+    error: *mut *mut flowplug_error,
+) -> flowplug_status {
+    let body = || {
+        // SAFETY: by the function's contract.
+        let plugin = unsafe { plugin_of(plugin) }?;
+        // SAFETY: by the function's contract.
+        let call = unsafe { call_of(options) }?;
+        plugin.stop(&drain_of(&call))
+    };
+    // SAFETY: by the function's contract.
+    unsafe { guard(error, body) }
+}
+
+/// Ends a plugin's handle; NULL does nothing. The last handle of a plugin that runs stops it in the background, without a
+/// drain. Never blocks.
+///
+/// Thread safety: any thread, also inside a callback; once.
+///
+/// # Safety
+/// `plugin` is NULL or live and not used after.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_plugin_free(plugin: *mut flowplug_plugin) {
+    // SAFETY: plugins are handed out by Box::into_raw; the rest is this function's contract.
+    unsafe { free(plugin, drop) };
+}
+
+/// A reference of the call's own: the handle may be freed inside one of its callbacks.
+///
+/// # Safety
+/// `plugin` is NULL or live.
+unsafe fn plugin_of(plugin: *const flowplug_plugin) -> Result<Arc<Plugin>> {
+    // SAFETY: by this function's contract.
+    unsafe { handle(plugin, "plugin") }.map(|p| p.owner.plugin.clone())
+}

@@ -1,0 +1,245 @@
+//! Text and bytes on their way in and out, and structs that may grow.
+
+use std::ffi::{c_char, c_void};
+
+use crate::call::Sink;
+use crate::error::{Error, Kind, Result};
+use crate::ffi::guard::guard_value;
+
+/// Text or bytes that are borrowed for a call. No NUL is needed; `{NULL, 0}` is empty.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct flowplug_str {
+    /// The first byte; may be NULL if len is 0.
+    pub ptr: *const c_char,
+    /// Bytes.
+    pub len: usize,
+}
+
+/// Bytes that the library hands out; end them with flowplug_bytes_free.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct flowplug_bytes {
+    /// The first byte.
+    pub ptr: *mut u8,
+    /// Bytes.
+    pub len: usize,
+    /// The library's own; NULL if the bytes are the caller's.
+    pub owner: *mut c_void,
+}
+
+/// Frees what the library allocated and zeroes the struct. One without an owner (zeroed, or pointing into the caller's
+/// buffer) is left alone, and so is NULL.
+///
+/// Thread safety: any thread; one struct by one thread at a time.
+///
+/// # Safety
+/// `bytes` is NULL or points to a struct that the library filled or that is zeroed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_bytes_free(bytes: *mut flowplug_bytes) {
+    guard_value((), || {
+        // SAFETY: by the function's contract NULL or a valid struct.
+        let Some(bytes) = (unsafe { bytes.as_mut() }) else { return };
+        if bytes.owner.is_null() {
+            return;
+        }
+        // SAFETY: an owner other than NULL is an allocation of malloc made by `owned`, freed once: the struct is zeroed after.
+        unsafe { libc::free(bytes.owner) };
+        *bytes = flowplug_bytes { ptr: std::ptr::null_mut(), len: 0, owner: std::ptr::null_mut() };
+    });
+}
+
+impl flowplug_str {
+    /// Text or bytes of the library, lent out.
+    pub(crate) fn lent(bytes: &[u8]) -> Self {
+        flowplug_str { ptr: bytes.as_ptr().cast(), len: bytes.len() }
+    }
+
+    pub(crate) const fn empty() -> Self {
+        flowplug_str { ptr: std::ptr::null(), len: 0 }
+    }
+
+    /// The bytes, for as long as the caller lends them.
+    ///
+    /// # Safety
+    /// If `ptr` is not NULL it points to `len` readable bytes that stay as they are for `'a`.
+    pub(crate) unsafe fn bytes<'a>(self, what: &str) -> Result<&'a [u8]> {
+        if self.len == 0 {
+            return Ok(&[]);
+        }
+        if self.ptr.is_null() {
+            return Err(argument(format!("{what} is NULL with a length of {}.", self.len)));
+        }
+        if self.len > isize::MAX as usize {
+            return Err(argument(format!("{what} has an impossible length of {}.", self.len)));
+        }
+        // SAFETY: not NULL and of a possible length; the rest is this function's contract.
+        Ok(unsafe { std::slice::from_raw_parts(self.ptr.cast(), self.len) })
+    }
+
+    /// The same as text.
+    ///
+    /// # Safety
+    /// As for [`bytes`](Self::bytes).
+    pub(crate) unsafe fn text<'a>(self, what: &str) -> Result<&'a str> {
+        // SAFETY: handed on to the caller.
+        let bytes = unsafe { self.bytes(what) }?;
+        std::str::from_utf8(bytes).map_err(|e| argument(format!("{what} is not UTF-8: byte {} is wrong.", e.valid_up_to())))
+    }
+}
+
+impl flowplug_bytes {
+    /// A copy of `data` that C owns. Never NULL, not even for no bytes.
+    pub(crate) fn owned(data: &[u8]) -> Self {
+        // SAFETY: malloc may be called with any size.
+        let ptr = unsafe { libc::malloc(data.len().max(1)) }.cast::<u8>();
+        if ptr.is_null() {
+            std::alloc::handle_alloc_error(std::alloc::Layout::for_value(data));
+        }
+        // SAFETY: the allocation holds at least data.len() bytes and is new, so it does not overlap.
+        unsafe { ptr.copy_from_nonoverlapping(data.as_ptr(), data.len()) };
+        flowplug_bytes { ptr, len: data.len(), owner: ptr.cast() }
+    }
+
+    pub(crate) const fn empty() -> Self {
+        flowplug_bytes { ptr: std::ptr::null_mut(), len: 0, owner: std::ptr::null_mut() }
+    }
+}
+
+/// An answer that becomes bytes owned by C.
+pub(crate) struct Owned(pub(crate) flowplug_bytes);
+
+impl Sink for Owned {
+    fn put(&mut self, json: &[u8]) {
+        self.discard();
+        self.0 = flowplug_bytes::owned(json);
+    }
+}
+
+impl Owned {
+    pub(crate) fn new() -> Self {
+        Owned(flowplug_bytes::empty())
+    }
+
+    /// Gives the bytes up to their receiver.
+    pub(crate) fn take(mut self) -> flowplug_bytes {
+        std::mem::replace(&mut self.0, flowplug_bytes::empty())
+    }
+
+    fn discard(&mut self) {
+        // SAFETY: the struct is this value's own, filled by `owned` or empty.
+        unsafe { flowplug_bytes_free(&raw mut self.0) };
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}
+
+/// A struct that starts with its size and may grow at its end.
+///
+/// # Safety
+/// The type is `repr(C)`, starts with a `usize`, and may be copied by its bytes.
+pub(crate) unsafe trait Versioned: Copy {}
+
+/// The largest struct of a later version that is looked at, in bytes: a size past it is taken for garbage.
+const STRUCT_MAX: usize = 1024;
+
+/// Reads a struct with its size: an unknown tail must be zero; NULL is none.
+///
+/// # Safety
+/// `ptr` is NULL or points to at least as many readable bytes as its first member says.
+pub(crate) unsafe fn read<T: Versioned>(ptr: *const T, what: &str) -> Result<Option<T>> {
+    if ptr.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: not NULL, and every such struct starts with its size.
+    let size = unsafe { ptr.cast::<usize>().read_unaligned() };
+    let known = size_of::<T>();
+    if !(known..=STRUCT_MAX).contains(&size) {
+        return Err(argument(format!("{what}: struct_size is {size}, this version knows {known}; start from the struct's _INIT macro.")));
+    }
+    // SAFETY: the caller says that so many bytes are there.
+    let bytes = unsafe { std::slice::from_raw_parts(ptr.cast::<u8>(), size) };
+    if bytes.iter().skip(known).any(|b| *b != 0) {
+        return Err(argument(format!("{what}: it sets members that this version does not know; use a newer library or leave them zero.")));
+    }
+    // SAFETY: at least size_of::<T>() bytes are readable, and the trait says that T may be copied by its bytes.
+    Ok(Some(unsafe { ptr.read_unaligned() }))
+}
+
+/// An `invalid argument`.
+#[cold]
+pub(crate) fn argument(message: impl Into<String>) -> Error {
+    Error::new(Kind::InvalidArgument, message)
+}
+
+/// The handle behind a pointer; NULL is `invalid argument`.
+///
+/// # Safety
+/// `handle` is NULL or a live handle of this type that stays alive for `'a`.
+pub(crate) unsafe fn handle<'a, T>(handle: *const T, what: &str) -> Result<&'a T> {
+    // SAFETY: by this function's contract.
+    unsafe { handle.as_ref() }.ok_or_else(|| argument(format!("{what} is NULL.")))
+}
+
+/// Where an output goes; NULL is `invalid argument`. Checked before the work, written after it.
+pub(crate) struct Out<T>(*mut T);
+
+impl<T> Out<T> {
+    /// # Safety
+    /// `out` is NULL or writable until the export returns.
+    pub(crate) unsafe fn new(out: *mut T, what: &str) -> Result<Self> {
+        if out.is_null() { Err(argument(format!("{what} is NULL."))) } else { Ok(Out(out)) }
+    }
+
+    pub(crate) fn write(self, value: T) {
+        // SAFETY: not NULL, so writable by the contract of `new`.
+        unsafe { self.0.write(value) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug)]
+    struct Small {
+        struct_size: usize,
+        value: u64,
+    }
+    // SAFETY: repr(C), starts with its size, plain numbers.
+    unsafe impl Versioned for Small {}
+
+    fn read_as(words: &[u64]) -> Result<Option<Small>> {
+        // SAFETY: each caller passes as many words as the first one says, or a size that is refused before it is used.
+        unsafe { read(words.as_ptr().cast(), "Small") }
+    }
+
+    #[test]
+    fn a_struct_of_a_later_version_is_taken_if_it_asks_for_nothing_new() {
+        assert_eq!(read_as(&[16, 7]).unwrap().unwrap().value, 7);
+        assert_eq!(read_as(&[24, 7, 0]).unwrap().unwrap().value, 7);
+        for wrong in [&[24, 7, 1][..], &[0, 7], &[15, 7], &[u64::MAX, 7]] {
+            assert_eq!(read_as(wrong).unwrap_err().kind(), Kind::InvalidArgument);
+        }
+        // SAFETY: NULL is allowed.
+        assert!(unsafe { read::<Small>(std::ptr::null(), "Small") }.unwrap().is_none());
+    }
+
+    #[test]
+    fn owned_bytes_are_freed_once_and_zeroed() {
+        let mut bytes = flowplug_bytes::owned(b"abc");
+        assert!(!bytes.owner.is_null());
+        // SAFETY: a struct that the library filled.
+        unsafe { flowplug_bytes_free(&raw mut bytes) };
+        assert!(bytes.ptr.is_null() && bytes.len == 0 && bytes.owner.is_null());
+        // SAFETY: zeroed, and NULL.
+        unsafe { flowplug_bytes_free(&raw mut bytes) };
+        // SAFETY: NULL is allowed.
+        unsafe { flowplug_bytes_free(std::ptr::null_mut()) };
+    }
+}

@@ -1,0 +1,390 @@
+//! One plugin: its state, what starts and ends it, and the calls in between.
+//!
+//! `loading` (after the load too) → `running` → `stopping` → `stopped`, and `error`. A change is visible to every thread
+//! at once and is told to the host as an event.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::call::{Call, Chain, Deadline, Sink};
+use crate::error::{Error, Kind, Result};
+use crate::host::{Host, PluginContext};
+use crate::manifest::Manifest;
+use crate::policy::Policy;
+use crate::runner::{Function, Runner};
+use crate::sys;
+
+mod environment;
+mod info;
+
+pub use environment::Environment;
+
+/// Where a plugin stands in its life; the numbers are those of `FLOWPLUG_STATE_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Loaded, or being loaded or started.
+    Loading,
+    /// It can be called.
+    Running,
+    /// It is being drained.
+    Stopping,
+    /// It failed; the last error says why.
+    Error,
+    /// Over.
+    Stopped,
+}
+
+impl State {
+    /// `loading`, `running`, `stopping`, `error` or `stopped`.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Loading => "loading",
+            State::Running => "running",
+            State::Stopping => "stopping",
+            State::Error => "error",
+            State::Stopped => "stopped",
+        }
+    }
+
+    fn from_number(n: u8) -> Self {
+        [State::Loading, State::Running, State::Stopping, State::Error].into_iter().find(|s| *s as u8 == n).unwrap_or(State::Stopped)
+    }
+}
+
+/// A loaded plugin. Any number of threads may use it at once.
+#[derive(Debug)]
+pub struct Plugin {
+    environment: Arc<Environment>,
+    context: Arc<PluginContext>,
+    manifest: Arc<Manifest>,
+    runner: Runner,
+    shared: Arc<Shared>,
+    starting: AtomicBool,
+}
+
+/// What outlives a call into the plugin: its process can end at any time.
+#[derive(Debug)]
+struct Shared {
+    state: AtomicU8,
+    log: Mutex<Log>,
+    stopped: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    started: Option<Instant>,
+    last_error: String,
+}
+
+impl Shared {
+    fn state(&self) -> State {
+        State::from_number(self.state.load(Ordering::Acquire))
+    }
+
+    /// Moves from one of `from` to `to`; the state found otherwise.
+    fn advance(&self, from: &[State], to: State) -> Result<(), State> {
+        let mut found = self.state();
+        while from.contains(&found) {
+            match self.state.compare_exchange(found as u8, to as u8, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(()),
+                Err(other) => found = State::from_number(other),
+            }
+        }
+        Err(found)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, error: &Error) {
+        error.message().clone_into(&mut self.log().last_error);
+    }
+}
+
+impl Plugin {
+    /// Admits the manifest by the policy, then compiles the module or starts the process.
+    pub fn load(
+        environment: &Arc<Environment>,
+        host: Arc<dyn Host>,
+        policy: &Policy,
+        identity: &str,
+        manifest: Arc<Manifest>,
+        call: &Call,
+    ) -> Result<Arc<Self>> {
+        check_identity(identity)?;
+        environment.check_open()?;
+        let named = |e: Error| e.with_plugin(identity);
+        let grants = policy.admit(identity, &manifest, environment.protected()).map_err(named)?;
+        let call = Call { deadline: call.deadline.clone().at_most(grants.load_timeout), ..call.clone() };
+        let context = PluginContext::new(identity, grants, host);
+        let shared = Arc::new(Shared { state: AtomicU8::new(State::Loading as u8), log: Mutex::default(), stopped: Condvar::new() });
+        let on_exit = exit_handler(&shared, &context);
+        let runner =
+            Runner::load(environment.settings(), environment.handle(), &manifest, context.clone(), on_exit, &call).map_err(named)?;
+        let plugin =
+            Arc::new(Plugin { environment: environment.clone(), context, manifest, runner, shared, starting: AtomicBool::new(false) });
+        if let Err(closed) = environment.add(&plugin) {
+            plugin.stop_now();
+            return Err(closed);
+        }
+        plugin.event("loaded", None);
+        Ok(plugin)
+    }
+
+    /// Checks the config (empty: absent) and hands it to the plugin. A config that is refused leaves it as it was; any other failure is `error`.
+    pub fn start(&self, config: &[u8], call: &Call) -> Result<()> {
+        self.start_once(config, call).map_err(|e| e.with_plugin(self.identity()))
+    }
+
+    fn start_once(&self, config: &[u8], call: &Call) -> Result<()> {
+        if self.starting.swap(true, Ordering::AcqRel) {
+            return Err(Error::new(Kind::InvalidState, "The plugin is being started by another call; wait for that one."));
+        }
+        let result = self.start_exclusively(config, call);
+        self.starting.store(false, Ordering::Release);
+        result
+    }
+
+    fn start_exclusively(&self, config: &[u8], call: &Call) -> Result<()> {
+        let state = self.state();
+        if state != State::Loading {
+            return Err(self.wrong_state("started", state));
+        }
+        let config = self.manifest.validate_config(config, &call.deadline)?;
+        let text = config.to_string();
+        self.context.set_config(config);
+        if let Err(e) = self.on_enough_stack(|| self.runner.start(&text, call)) {
+            self.shared.failed(&e);
+            if e.kind() != Kind::InvalidConfig && self.shared.advance(&[State::Loading], State::Error).is_ok() {
+                self.event("start_failed", Some(e.message()));
+            }
+            return Err(e);
+        }
+        self.shared.log().started = Some(Instant::now());
+        self.shared.advance(&[State::Loading], State::Running).map_err(|found| self.wrong_state("started", found))?;
+        self.event("started", None);
+        Ok(())
+    }
+
+    /// Finds a function once, for [`call_function`](Self::call_function).
+    pub fn function(&self, name: &str) -> Result<Function> {
+        self.runner.resolve(&self.manifest.provides, name).map_err(|e| self.attribute(e, name))
+    }
+
+    /// Calls a function by name; the answer, one JSON value, goes into `sink`.
+    pub fn call(&self, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
+        self.check_running(name)?;
+        self.call_function(self.function(name)?, name, params, call, sink)
+    }
+
+    /// Calls a function that was found by this name before.
+    pub fn call_function(&self, function: Function, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
+        self.check_running(name)?;
+        let provides = &self.manifest.provides;
+        let result = if sys::stack_left() < self.runner.native_stack() {
+            let on_thread = || {
+                let mut answer = Vec::new();
+                self.runner.call(provides, function, name, params, call, &mut answer).map(|()| answer)
+            };
+            sys::on_big_stack(on_thread).map(|answer| sink.give(answer))
+        } else {
+            self.runner.call(provides, function, name, params, call, sink)
+        };
+        result.map_err(|e| self.call_failed(e, name))
+    }
+
+    /// Calls a function without holding the caller's thread. `done` runs once if this returns ok, on a thread of the
+    /// library that may block.
+    pub fn call_async(
+        self: &Arc<Self>,
+        name: &str,
+        params: Vec<u8>,
+        call: Call,
+        done: impl FnOnce(Result<Vec<u8>>) + Send + 'static,
+    ) -> Result<()> {
+        self.check_running(name)?;
+        let function = self.function(name)?;
+        let (plugin, name) = (self.clone(), name.to_owned());
+        let handle = self.environment.handle();
+        let Some((process, target)) = self.runner.process(function) else {
+            drop(handle.spawn_blocking(move || {
+                let mut answer = Vec::new();
+                done(plugin.call_function(function, &name, &params, &call, &mut answer).map(|()| answer));
+            }));
+            return Ok(());
+        };
+        function.check_operation(&self.manifest.provides, &params).map_err(|e| self.attribute(e, &name))?;
+        let blocking = handle.clone();
+        handle.spawn(async move {
+            let result = process.call_async(target, &name, params, call).await;
+            let result = result.map_err(|e| plugin.call_failed(e, &name));
+            drop(blocking.spawn_blocking(move || done(result)));
+        });
+        Ok(())
+    }
+
+    /// How the plugin is; in every state, and never a failure.
+    pub fn health(&self) -> Value {
+        let state = self.state();
+        let asked = (state == State::Running).then(|| self.on_enough_stack(|| self.runner.health()));
+        let log = self.shared.log();
+        let uptime = log.started.filter(|_| state == State::Running).map_or(0, |at| at.elapsed().as_nanos() as u64);
+        let ready = asked.as_ref().is_some_and(|h| h.ready);
+        let last_error = asked.map(|h| h.last_error).filter(|e| !e.is_empty()).unwrap_or_else(|| log.last_error.clone());
+        json!({"ready": ready, "last_error": last_error, "uptime_ns": uptime, "state": state.name(), "restarts": 0})
+    }
+
+    /// What the plugin is and what it was granted.
+    pub fn info(&self) -> Value {
+        info::info(&self.manifest, &self.context, self.runner.interface())
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> State {
+        self.shared.state()
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &str {
+        self.context.identity()
+    }
+
+    /// Refuses new calls, waits for those in flight until `drain`, ends the rest with `cancelled`. Again: waits until it is over.
+    pub fn stop(&self, drain: &Deadline) -> Result<()> {
+        if Chain::current().holds(self.context.serial()) > 0 {
+            let message = "A plugin cannot be stopped from inside a callback of its own call: it would wait for itself. Free it, or stop it from another thread.";
+            return Err(Error::new(Kind::InvalidState, message).with_plugin(self.identity()));
+        }
+        if self.shared.advance(&[State::Loading, State::Running, State::Error], State::Stopping).is_err() {
+            let mut log = self.shared.log();
+            while self.state() != State::Stopped {
+                log = self.shared.stopped.wait(log).unwrap_or_else(PoisonError::into_inner);
+            }
+            return Ok(());
+        }
+        self.event("stopping", None);
+        self.runner.stop(drain);
+        self.shared.state.store(State::Stopped as u8, Ordering::Release);
+        drop(self.shared.log());
+        self.shared.stopped.notify_all();
+        self.event("stopped", None);
+        Ok(())
+    }
+
+    /// Stops without a drain, wherever it is called.
+    fn stop_now(&self) {
+        Chain::default().scope(|| drop(self.stop(&Deadline::after(Duration::ZERO))));
+    }
+
+    /// Stops without a drain, on a thread of the library: for owners that let go and must not wait.
+    pub fn stop_in_background(self: &Arc<Self>) {
+        let plugin = self.clone();
+        if self.state() != State::Stopped {
+            drop(self.environment.handle().spawn_blocking(move || plugin.stop_now()));
+        }
+    }
+
+    /// The host's runtime and settings.
+    pub fn environment(&self) -> &Arc<Environment> {
+        &self.environment
+    }
+
+    /// The chain number of the plugin.
+    pub fn serial(&self) -> u64 {
+        self.context.serial()
+    }
+
+    fn check_running(&self, function: &str) -> Result<()> {
+        let state = self.state();
+        if state == State::Running { Ok(()) } else { Err(self.attribute(self.wrong_state("called", state), function)) }
+    }
+
+    #[cold]
+    fn wrong_state(&self, what: &str, state: State) -> Error {
+        let hint = match state {
+            State::Loading => "start it first",
+            State::Running => "it runs already",
+            State::Stopping | State::Stopped => "load it anew",
+            State::Error => "see its last error; stop it and load it anew",
+        };
+        let cause = self.shared.log().last_error.clone();
+        let cause = if state == State::Error && !cause.is_empty() { format!(" ({cause})") } else { String::new() };
+        // A process that ended unexpectedly is not the caller's mistake.
+        let kind = if state == State::Error && what == "called" { Kind::Unavailable } else { Kind::InvalidState };
+        Error::new(kind, format!("The plugin cannot be {what} in the state {:?}: {hint}{cause}.", state.name()))
+    }
+
+    fn attribute(&self, e: Error, function: &str) -> Error {
+        e.with_plugin(self.identity()).with_function(function)
+    }
+
+    #[cold]
+    fn call_failed(&self, e: Error, function: &str) -> Error {
+        if matches!(e.kind(), Kind::Trap | Kind::OutOfMemory | Kind::Timeout | Kind::InvalidResponse | Kind::Unavailable) {
+            self.shared.failed(&e);
+        }
+        self.attribute(e, function)
+    }
+
+    /// Runs `f` here if this thread has the native stack that the runtime needs, else on a thread that does.
+    fn on_enough_stack<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        if sys::stack_left() >= self.runner.native_stack() { f() } else { sys::on_big_stack(f) }
+    }
+
+    fn event(&self, kind: &str, cause: Option<&str>) {
+        self.context.event(&info::event(kind, self.identity(), self.state(), cause));
+    }
+}
+
+fn exit_handler(shared: &Arc<Shared>, context: &Arc<PluginContext>) -> Box<dyn FnOnce(Error) + Send> {
+    let (shared, context): (Weak<Shared>, Arc<PluginContext>) = (Arc::downgrade(shared), context.clone());
+    Box::new(move |error| {
+        let Some(shared) = shared.upgrade() else { return };
+        shared.failed(&error);
+        if shared.advance(&[State::Loading, State::Running], State::Error).is_ok() {
+            context.event(&info::event("crashed", context.identity(), State::Error, Some(error.message())));
+        }
+    })
+}
+
+/// An identity is a relative path of plain components: it names folders and prefixes keys.
+fn check_identity(identity: &str) -> Result<()> {
+    let plain = |c: &str| !matches!(c, "" | "." | "..") && c.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if identity.len() <= 255 && identity.split('/').all(plain) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::InvalidArgument,
+        format!(
+            "{identity:?} is not an identity: use letters, digits, '.', '_', '-' and '/' between components, at most 255 bytes, no component empty, '.' or '..'."
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_plain_relative_paths() {
+        for good in ["bookmarks", "org/repo", "a.b_c-d/E9"] {
+            check_identity(good).unwrap();
+        }
+        for bad in ["", "/a", "a/", "a//b", ".", "a/../b", "a b", "ä", "a:b", &"x".repeat(256)] {
+            assert_eq!(check_identity(bad).unwrap_err().kind(), Kind::InvalidArgument, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_state_advances_only_from_where_it_may() {
+        let shared = Shared { state: AtomicU8::new(State::Loading as u8), log: Mutex::default(), stopped: Condvar::new() };
+        assert_eq!(shared.advance(&[State::Running], State::Stopping), Err(State::Loading));
+        shared.advance(&[State::Error, State::Loading], State::Running).unwrap();
+        assert_eq!(shared.state(), State::Running);
+    }
+}

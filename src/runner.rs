@@ -1,0 +1,228 @@
+//! One behaviour over both runtimes: what a manifest provides gates what can be called, and the rest is handed on.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tokio::runtime::Handle;
+
+use crate::call::{Call, Deadline, Sink};
+use crate::error::{Error, Kind, Result, clean};
+use crate::host::PluginContext;
+use crate::manifest::{Manifest, Provides, RuntimeKind};
+use crate::{grpc, wasm};
+
+/// The guest's whole stack, and the host calls on top of it.
+const WASM_STACK: usize = (512 + 256) << 10;
+/// The client's futures, and polling the connection.
+const GRPC_STACK: usize = 192 << 10;
+
+/// What the host sets for the runtimes of all its plugins.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Whether the wasm engine may install its fault handlers.
+    pub signals: bool,
+    /// Where compiled modules are kept; none: nowhere.
+    pub cache_dir: Option<PathBuf>,
+    /// Where the sockets of plugin processes go; none: `TMPDIR`.
+    pub runtime_dir: Option<PathBuf>,
+}
+
+/// A plugin in its runtime.
+#[derive(Debug)]
+pub enum Runner {
+    /// A WebAssembly module.
+    Wasm(Arc<wasm::Plugin>),
+    /// A process.
+    Grpc(Arc<grpc::Plugin>),
+}
+
+/// A function of a loaded plugin, resolved; as good as long as the plugin is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Function {
+    target: Target,
+    /// `ability_call` of a plugin that declares its operations: each call's operation is checked.
+    operations_gated: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    Wasm(wasm::Function),
+    Grpc(grpc::Function),
+}
+
+/// How a plugin is, as far as its runtime knows.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// It can be called.
+    pub ready: bool,
+    /// What went wrong last; empty if nothing did.
+    pub last_error: String,
+}
+
+impl Runner {
+    /// Compiles and instantiates the module, or starts the process and shakes hands. `on_exit` is called at most once, if
+    /// the process ends unexpectedly.
+    pub fn load(
+        settings: &Settings,
+        runtime: &Handle,
+        manifest: &Manifest,
+        context: Arc<PluginContext>,
+        on_exit: Box<dyn FnOnce(Error) + Send>,
+        call: &Call,
+    ) -> Result<Self> {
+        match manifest.runtime {
+            RuntimeKind::Wasm => {
+                let settings = wasm::Settings { signals: settings.signals, cache_dir: settings.cache_dir.clone() };
+                Ok(Runner::Wasm(wasm::Plugin::load(&settings, manifest, context, call)?))
+            }
+            RuntimeKind::Grpc => {
+                let settings = grpc::Settings { runtime_dir: settings.runtime_dir.clone() };
+                Ok(Runner::Grpc(grpc::Plugin::load(&settings, runtime, manifest, context, on_exit, call)?))
+            }
+        }
+    }
+
+    /// Gives the plugin its config, JSON text; ends when it has answered.
+    pub fn start(&self, config: &str, call: &Call) -> Result<()> {
+        match self {
+            Runner::Wasm(plugin) => plugin.start(config, call),
+            Runner::Grpc(plugin) => plugin.start(config, call),
+        }
+    }
+
+    /// Finds a function: `not found` where the manifest does not provide it, `unknown function` where the plugin does not have it.
+    pub fn resolve(&self, provides: &Provides, name: &str) -> Result<Function> {
+        let gated = gate(provides, name)?;
+        let target = match self {
+            Runner::Wasm(plugin) => Target::Wasm(plugin.resolve(name)?),
+            Runner::Grpc(plugin) => Target::Grpc(plugin.resolve(name)?),
+        };
+        Ok(Function { target, operations_gated: gated && name == "ability_call" })
+    }
+
+    /// Calls a function, resolved by this name, on this thread; the answer goes into `sink`.
+    pub fn call(&self, provides: &Provides, function: Function, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
+        function.check_operation(provides, params)?;
+        match (self, function.target) {
+            (Runner::Wasm(plugin), Target::Wasm(target)) => plugin.call(target, name, params, call, sink),
+            (Runner::Grpc(plugin), Target::Grpc(target)) => plugin.call(target, name, params, call, sink),
+            (Runner::Wasm(_), Target::Grpc(_)) | (Runner::Grpc(_), Target::Wasm(_)) => {
+                Err(Error::new(Kind::Internal, "The function was resolved on another runtime."))
+            }
+        }
+    }
+
+    /// Bytes of native stack that a call needs; a thread with less left must not make it.
+    pub fn native_stack(&self) -> usize {
+        match self {
+            Runner::Wasm(_) => WASM_STACK,
+            Runner::Grpc(_) => GRPC_STACK,
+        }
+    }
+
+    /// Whether it is ready, from an idle instance or the process itself; bounded.
+    pub fn health(&self) -> Health {
+        match self {
+            Runner::Wasm(plugin) => {
+                let wasm::Health { ready, last_error } = plugin.health();
+                Health { ready, last_error }
+            }
+            Runner::Grpc(plugin) => {
+                let grpc::Health { ready, last_error } = plugin.health();
+                Health { ready, last_error }
+            }
+        }
+    }
+
+    /// Refuses new calls, waits for those in flight until `drain`, ends the rest with `cancelled`.
+    pub fn stop(&self, drain: &Deadline) {
+        match self {
+            Runner::Wasm(plugin) => plugin.stop(drain),
+            Runner::Grpc(plugin) => plugin.stop(drain),
+        }
+    }
+
+    /// The names that a module exports and imports; none for a process.
+    pub fn interface(&self) -> Option<(Vec<String>, Vec<String>)> {
+        match self {
+            Runner::Wasm(plugin) => Some((plugin.exports(), plugin.imports())),
+            Runner::Grpc(_) => None,
+        }
+    }
+
+    /// The process behind a call, where there is one: calls to it can be awaited instead of holding a thread.
+    pub fn process(&self, function: Function) -> Option<(Arc<grpc::Plugin>, grpc::Function)> {
+        match (self, function.target) {
+            (Runner::Grpc(plugin), Target::Grpc(target)) => Some((plugin.clone(), target)),
+            _ => None,
+        }
+    }
+}
+
+impl Function {
+    /// `not found` for an ability's operation that the manifest does not declare.
+    pub fn check_operation(self, provides: &Provides, params: &[u8]) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Operation<'a> {
+            #[serde(borrow)]
+            operation: Cow<'a, str>,
+        }
+        if !self.operations_gated {
+            return Ok(());
+        }
+        let asked: Operation<'_> = serde_json::from_slice(params).map_err(|e| {
+            Error::new(Kind::InvalidArgument, format!("The params of ability_call must be {{\"operation\": \"…\", \"params\": …}}: {e}."))
+        })?;
+        if provides.abilities.iter().any(|a| a.operations.iter().any(|o| *o == asked.operation)) {
+            return Ok(());
+        }
+        let declared: Vec<&str> = provides.abilities.iter().flat_map(|a| &a.operations).map(String::as_str).collect();
+        Err(Error::new(
+            Kind::NotFound,
+            format!(
+                "The operation {:?} is not declared under provides.abilities; declared: {}.",
+                clean(&asked.operation, 100),
+                declared.join(", ")
+            ),
+        ))
+    }
+}
+
+/// `not found` for what the manifest does not provide. Returns whether it gates at all: all of `provides` zero gates nothing.
+fn gate(provides: &Provides, name: &str) -> Result<bool> {
+    if *provides == Provides::default() {
+        return Ok(false);
+    }
+    let (provided, section) = match name {
+        "command" | "form" | "rules" | "help" | "bootstrap" | "input" | "webservice" => (provides.module, "provides.module: true"),
+        "ability_call" => (!provides.abilities.is_empty(), "provides.abilities"),
+        "webhook_convert" | "oauth_callback" | "oauth_authorize" => (provides.provider.is_some(), "provides.provider"),
+        _ => (true, ""),
+    };
+    if provided {
+        return Ok(true);
+    }
+    Err(Error::new(Kind::NotFound, format!("The manifest does not provide {name:?}: it lacks {section}.")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{AbilityDecl, ProviderDecl};
+
+    #[test]
+    fn each_section_opens_its_own_functions() {
+        let module = Provides { module: true, ..Provides::default() };
+        let ability = Provides { abilities: vec![AbilityDecl::default()], ..Provides::default() };
+        let provider = Provides { provider: Some(ProviderDecl::default()), ..Provides::default() };
+        for (name, owner) in [("command", &module), ("webservice", &module), ("ability_call", &ability), ("oauth_authorize", &provider)] {
+            assert!(!gate(&Provides::default(), name).unwrap());
+            for provides in [&module, &ability, &provider] {
+                assert_eq!(gate(provides, name).is_ok(), std::ptr::eq(provides, owner), "{name}");
+            }
+        }
+        assert!(gate(&module, "custom").unwrap());
+    }
+}
