@@ -1,56 +1,285 @@
-//! The runtime's face; it answers unsupported until the runtime is here.
-use crate::call::{Call, Deadline, Sink};
+//! Plugins that are processes, in go-plugin's protocol.
+//!
+//! A [`Plugin`] owns one process, the folder of its sockets, and two connections to it: one on a runtime of its own that
+//! the calling threads drive, for calls (no hop to another thread on the way), and one on the host's shared runtime, for
+//! what lives longer than a call and for calls that no thread waits for.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use tokio::runtime::{Handle, Runtime};
+use tonic::transport::Channel;
+
+use crate::call::{Call, Cancel, Deadline, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::host::PluginContext;
 use crate::manifest::Manifest;
-use std::sync::Arc;
-#[derive(Debug)]
-pub struct Plugin;
-#[derive(Clone, Copy, Debug)]
-pub struct Function;
+
+mod artifact;
+mod calls;
+mod client;
+mod dispatch;
+mod folder;
+mod handshake;
+mod host_service;
+mod load;
+mod logs;
+pub mod pb;
+mod process;
+mod socket;
+
+pub use dispatch::Function;
+
+/// The name of the host's socket in a plugin's folder.
+const HOST_SOCKET: &str = "host.sock";
+
+/// How long `IsReady` may take.
+const READY: Duration = Duration::from_millis(100);
+
+/// What a stop does after the drain, and how long each step may take: together less than three seconds.
+const CANCELLED: Duration = Duration::from_millis(500);
+const SHUTDOWN: Duration = Duration::from_secs(1);
+const TERMINATE: Duration = Duration::from_millis(500);
+const KILL: Duration = Duration::from_millis(500);
+const FLUSH: Duration = Duration::from_millis(200);
+
+/// Where the runner may put things.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The folder below which each plugin gets a folder for its sockets; none: the system's folder for temporary files.
+    /// Its path must be short: the system takes no socket whose path has more than 107 bytes.
+    pub runtime_dir: Option<PathBuf>,
+}
+
+/// Whether a plugin can be called now.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
+    /// The plugin says so.
     pub ready: bool,
+    /// Why not; empty if nothing went wrong.
     pub last_error: String,
 }
-fn none<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "This runtime is not built in yet."))
+
+/// Told once that the process has ended without having been asked to.
+pub type OnExit = Box<dyn FnOnce(Error) + Send>;
+
+/// A plugin in a process of its own. Can be used from any number of threads at once. Dropped without a stop, its process
+/// is killed.
+#[derive(Debug)]
+pub struct Plugin {
+    inner: Arc<Inner>,
 }
+
+#[derive(Debug)]
+struct Inner {
+    context: Arc<PluginContext>,
+    process: Arc<process::Process>,
+    calls: Arc<calls::Calls>,
+    shared: Handle,
+    /// Driven by the threads that call; none once it is dropped.
+    driven: Option<Runtime>,
+    on_driven: Channel,
+    on_shared: Channel,
+    folder: Mutex<Option<folder::Folder>>,
+    flushed: logs::Flushed,
+    call_timeout: Duration,
+}
+
+/// A call that is about to be made.
+struct Ready {
+    request: dispatch::Request,
+    call: Call,
+    place: calls::Entered,
+}
+
 impl Plugin {
-    pub fn start(&self, _c: &str, _call: &Call) -> Result<()> {
-        none()
-    }
-    pub fn resolve(&self, _n: &str) -> Result<Function> {
-        none()
-    }
-    pub fn call(&self, _f: Function, _n: &str, _p: &[u8], _c: &Call, _s: &mut dyn Sink) -> Result<()> {
-        none()
-    }
-    pub fn health(&self) -> Health {
-        Health { ready: false, last_error: String::new() }
-    }
-    pub fn stop(&self, _d: &Deadline) {}
-    pub fn exports(&self) -> Vec<String> {
-        vec![]
-    }
-    pub fn imports(&self) -> Vec<String> {
-        vec![]
-    }
-}
-pub struct Settings {
-    pub runtime_dir: Option<std::path::PathBuf>,
-}
-impl Plugin {
+    /// Starts the process and completes the handshake, within the call's deadline, the manifest's `start_timeout` and the
+    /// policy's `load_timeout`. `on_exit` is called on a thread of the library if the process later ends unexpectedly.
     pub fn load(
-        _s: &Settings,
-        _r: &tokio::runtime::Handle,
-        _m: &Manifest,
-        _c: Arc<PluginContext>,
-        _e: Box<dyn FnOnce(Error) + Send>,
-        _call: &Call,
-    ) -> Result<Arc<Plugin>> {
-        none()
+        settings: &Settings,
+        runtime: &Handle,
+        manifest: &Manifest,
+        context: Arc<PluginContext>,
+        on_exit: OnExit,
+        call: &Call,
+    ) -> Result<Arc<Self>> {
+        let inner = load::load(settings, runtime, manifest, context, on_exit, call)?;
+        Ok(Arc::new(Plugin { inner: Arc::new(inner) }))
     }
-    pub async fn call_async(self: Arc<Self>, _f: Function, _n: &str, _p: Vec<u8>, _c: Call) -> Result<Vec<u8>> {
-        none()
+
+    /// The `Init` call with this config, JSON (`null` if there is none).
+    pub fn start(&self, config: &str, call: &Call) -> Result<()> {
+        let request = dispatch::Request::init(config)?;
+        let ready = self.inner.ready(request, "init", call)?;
+        let failed = |e: Error| match e.kind() {
+            Kind::Plugin | Kind::UnknownFunction => {
+                Error::new(Kind::StartFailed, format!("The plugin could not be started: {}", e.message()))
+                    .with_plugin_message(e.plugin_message())
+            }
+            _ => e,
+        };
+        Inner::run_here(&self.inner, ready).map_err(failed).and_then(|reply| dispatch::answer(reply, true).map(drop).map_err(failed))
+    }
+
+    /// The function of this name; `unknown_function` for what the protocol has no call for.
+    pub fn resolve(&self, name: &str) -> Result<Function> {
+        Function::from_name(name)
+            .ok_or_else(|| Error::new(Kind::UnknownFunction, format!("The protocol of gRPC plugins has no function {name:?}.")))
+    }
+
+    /// Calls a function on this thread. The deadline is the call's, or else the manifest's `call_timeout`, within the policy's.
+    pub fn call(&self, function: Function, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
+        let request = dispatch::Request::new(function, params)?;
+        let ready = self.inner.ready(request, name, call)?;
+        let reply = Inner::run_here(&self.inner, ready)?;
+        sink.give(dispatch::answer(reply, call.trust_json)?);
+        Ok(())
+    }
+
+    /// The same without a thread that waits; to be spawned on the shared runtime.
+    pub fn call_async(
+        self: &Arc<Self>,
+        function: Function,
+        name: &str,
+        params: Vec<u8>,
+        call: Call,
+    ) -> impl Future<Output = Result<Vec<u8>>> + Send + 'static {
+        let ready = dispatch::Request::new(function, &params).and_then(|request| self.inner.ready(request, name, &call));
+        let inner = self.inner.clone();
+        async move {
+            let reply = inner.run(&inner.on_shared, ready?).await?;
+            dispatch::answer(reply, call.trust_json)
+        }
+    }
+
+    /// Asks `IsReady`, for at most 100 ms. A plugin that does not implement it is ready while its process lives.
+    pub fn health(&self) -> Health {
+        let failed = |e: Error| Health { ready: false, last_error: e.to_string() };
+        if self.inner.process.gone.is_set() {
+            return failed(self.inner.process.ended(Kind::Unavailable, "The plugin is not ready"));
+        }
+        let call = Call { chain: crate::call::Chain::default(), ..Call::new(Deadline::after(READY)) };
+        // Not one of the plugin's calls: a stop neither refuses it nor waits for it.
+        let place = match Arc::<calls::Calls>::default().enter("is_ready", &call) {
+            Ok(place) => place,
+            Err(e) => return failed(e),
+        };
+        match Inner::run_here(&self.inner, Ready { request: dispatch::Request::IsReady, call, place }) {
+            Ok((ready, _)) if ready == "true" => Health { ready: true, last_error: String::new() },
+            Ok(_) => Health { ready: false, last_error: "The plugin says that it is not ready.".to_owned() },
+            Err(e) if e.kind() == Kind::UnknownFunction => Health { ready: true, last_error: String::new() },
+            Err(e) if e.kind() == Kind::Timeout => failed(Error::new(Kind::Timeout, "The plugin did not answer IsReady within 100 ms.")),
+            Err(e) => failed(e),
+        }
+    }
+
+    /// Takes no more calls, waits for those in flight until `drain`, ends the others with `cancelled`, and then the process:
+    /// asked, terminated, killed, at most three seconds in all. Again does nothing.
+    pub fn stop(&self, drain: &Deadline) {
+        let inner = &self.inner;
+        if !inner.calls.close() {
+            inner.process.gone_within(SHUTDOWN + TERMINATE + KILL);
+            return;
+        }
+        inner.calls.drained(drain);
+        inner.context.ending.cancel();
+        inner.calls.drained(&Deadline::after(CANCELLED));
+        inner.process.expected.store(true, Ordering::Release);
+        if !inner.process.gone.is_set() {
+            inner.ask_to_end();
+            inner.process.end_by_force();
+        }
+        inner.flushed.wait(FLUSH);
+        drop(inner.folder.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> i32 {
+        self.inner.process.pid()
+    }
+}
+
+impl Inner {
+    fn ready(&self, request: dispatch::Request, name: &str, call: &Call) -> Result<Ready> {
+        let mut call = call.clone();
+        call.chain = call.chain.enter(self.context.serial())?;
+        if call.deadline.limit().is_none() {
+            call.deadline = Deadline::after(self.call_timeout);
+        }
+        call.deadline = call.deadline.at_most(self.context.grants().timeout);
+        // From here on, so that the plugin's host calls and this call end together.
+        call.deadline.moment();
+        let place = self.calls.enter(name, &call)?;
+        Ok(Ready { request, call, place })
+    }
+
+    async fn run(&self, connection: &Channel, ready: Ready) -> Result<dispatch::Reply> {
+        let terms =
+            client::Terms { process: &self.process, ending: &self.context.ending, message_size: self.context.grants().message_size };
+        client::unary(connection, ready.request, &ready.call, &ready.place.id(), &terms).await
+    }
+
+    /// Runs a call on this thread, which drives the connection meanwhile. A thread that is inside a runtime already (one of
+    /// the library's own, in a host callback) must not enter another: it waits for the shared one instead.
+    fn run_here(inner: &Arc<Inner>, ready: Ready) -> Result<dispatch::Reply> {
+        match &inner.driven {
+            Some(driven) if Handle::try_current().is_err() => driven.block_on(inner.run(&inner.on_driven, ready)),
+            _ => {
+                let own = inner.clone();
+                elsewhere(&inner.shared, async move { own.run(&own.on_shared, ready).await })?
+            }
+        }
+    }
+
+    /// go-plugin's `Shutdown`. A process that ends before it has answered has done what it was asked.
+    fn ask_to_end(&self) {
+        let (connection, gone) = (self.on_shared.clone(), self.process.gone.clone());
+        drop(elsewhere(&self.shared, async move {
+            let mut client = pb::go_plugin::grpc_controller_client::GrpcControllerClient::new(connection);
+            let asked = async {
+                // Not implemented: the process has to be told by a signal.
+                if client.shutdown(pb::go_plugin::Empty {}).await.is_ok_and(|_| true) {
+                    gone.cancelled().await;
+                }
+            };
+            tokio::select! {
+                () = gone.cancelled() => (),
+                () = asked => (),
+                () = tokio::time::sleep(SHUTDOWN) => (),
+            }
+        }));
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.process.expected.store(true, Ordering::Release);
+        if !self.process.gone.is_set() {
+            self.process.signal(crate::sys::process::Signal::Kill);
+        }
+        if let Some(driven) = self.driven.take() {
+            // The last reference may be a task's, where a runtime must not be waited for.
+            driven.shutdown_background();
+        }
+    }
+}
+
+/// Runs a future on the shared runtime and waits for it, from any thread but one of the runtime's workers.
+fn elsewhere<T: Send + 'static>(shared: &Handle, work: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    let (answer, result) = mpsc::sync_channel(1);
+    shared.spawn(async move { drop(answer.send(work.await)) });
+    result.recv().map_err(|_| Error::new(Kind::Unavailable, "The host is closing."))
+}
+
+/// Waits for the first of: a value, a token, a moment.
+async fn first<T>(work: impl Future<Output = T>, cancels: [Option<&Cancel>; 2], moment: Option<std::time::Instant>) -> Result<T> {
+    tokio::select! {
+        biased;
+        value = work => Ok(value),
+        () = client::cancelled(&cancels) => Err(Error::new(Kind::Cancelled, "The call was cancelled.")),
+        () = client::until(moment) => Err(Error::new(Kind::Timeout, "The deadline passed.")),
     }
 }

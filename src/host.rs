@@ -10,12 +10,14 @@ use serde_json::Value;
 
 use crate::call::{Cancel, Chain, Deadline};
 use crate::error::{Error, Kind, Result, clean};
+use crate::host::rate::{Admission, Rate};
 use crate::policy::Grants;
 
 pub mod config;
 pub mod http;
 pub mod kv;
 pub mod log;
+pub mod rate;
 
 /// What the embedding program answers. Called on the thread that called the plugin (wasm) or on a thread of the library
 /// (gRPC), several at once; an implementation waits itself, within the caller's deadline and tokens.
@@ -48,6 +50,8 @@ pub struct PluginContext {
     /// Set when the plugin ends: every call still in flight ends with `cancelled`.
     pub ending: Cancel,
     host: Arc<dyn Host>,
+    log_rate: Rate,
+    event_rate: Rate,
 }
 
 impl std::fmt::Debug for PluginContext {
@@ -60,6 +64,7 @@ impl PluginContext {
     /// A context for a plugin that is about to be loaded.
     pub fn new(identity: &str, grants: Grants, host: Arc<dyn Host>) -> Arc<Self> {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let (log_rate, event_rate) = (Rate::new(grants.rates.log), Rate::new(grants.rates.event));
         Arc::new(PluginContext {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             identity: identity.to_owned(),
@@ -68,6 +73,8 @@ impl PluginContext {
             config: RwLock::new(Arc::new(Value::Null)),
             ending: Cancel::new(),
             host,
+            log_rate,
+            event_rate,
         })
     }
 
@@ -190,6 +197,13 @@ impl Caller<'_> {
 
     /// `EmitEvent` with a whole `DataEvent` as JSON.
     pub fn emit_event(&self, event: &str) -> Result<()> {
+        if self.context.event_rate.admit() == Admission::Refused {
+            let max = self.context.grants.rates.event;
+            return Err(Error::new(
+                Kind::PermissionDenied,
+                format!("The plugin emits more than the {max} events a second that the policy grants (rates.event)."),
+            ));
+        }
         match serde_json::from_str::<&serde_json::value::RawValue>(event) {
             Ok(raw) if raw.get().starts_with('{') => self.context.host.emit_event(self, event),
             Ok(_) => Err(Error::new(Kind::InvalidArgument, "An event must be a JSON object.")),
@@ -197,8 +211,16 @@ impl Caller<'_> {
         }
     }
 
-    /// `Log`.
+    /// `Log`. Records past the policy's rate are dropped; how many, the next record of the library says.
     pub fn log(&self, level: Level, message: &str, fields: &[(String, String)]) {
+        match self.context.log_rate.admit() {
+            Admission::Refused => return,
+            Admission::Admitted { refused_before: 0 } => {}
+            Admission::Admitted { refused_before } => {
+                let dropped = format!("{refused_before} log records were dropped: more than the policy grants a second (rates.log).");
+                self.context.log(self.tag, Level::Warn, &dropped, &[]);
+            }
+        }
         self.context.log(self.tag, level, message, fields);
     }
 

@@ -4,13 +4,38 @@
 //! [`Manifest`] that exists can be used.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::call::Deadline;
 use crate::error::{Error, Kind, Result};
+use crate::manifest::problem::Problem;
+use crate::manifest::reader::Reader;
+use crate::manifest::schema::Schema;
+use crate::manifest::yaml::DOCUMENT_MAX;
+
+mod fields;
+pub mod hosts;
+pub(crate) mod node;
+pub(crate) mod problem;
+pub(crate) mod reader;
+mod schema;
+mod sections;
+pub(crate) mod units;
+mod yaml;
+
+pub use hosts::{HostPattern, IpRange};
+
+/// The manifest's name in its folder.
+pub const FILE_NAME: &str = "plugin.yaml";
+
+/// The most warnings that are kept.
+const WARNINGS_MAX: usize = 100;
 
 /// The execution environment of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +44,16 @@ pub enum RuntimeKind {
     Grpc,
     /// A WebAssembly module in the sandbox.
     Wasm,
+}
+
+impl RuntimeKind {
+    /// `grpc` or `wasm`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            RuntimeKind::Grpc => "grpc",
+            RuntimeKind::Wasm => "wasm",
+        }
+    }
 }
 
 /// What the plugin implements; all zero gates nothing.
@@ -44,7 +79,7 @@ pub struct ProviderDecl {
 }
 
 /// The `grpc` section.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrpcConfig {
     /// As written. Relative: against the manifest's folder; a bare name: that folder first, then `PATH`.
     pub binary: String,
@@ -82,7 +117,7 @@ pub enum Tls {
 }
 
 /// The `wasm` section.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WasmConfig {
     /// As written. Relative: against the manifest's folder.
     pub module: String,
@@ -109,50 +144,160 @@ pub struct FsPermission {
     pub writable: bool,
 }
 
-pub mod hosts;
-pub use hosts::{HostPattern, IpRange};
+impl FsPermission {
+    /// `read` or `readwrite`.
+    pub const fn mode(&self) -> &'static str {
+        if self.writable { "readwrite" } else { "read" }
+    }
+}
 
-/// A manifest that can be used.
+/// A manifest that can be used. It can be shared by threads and never changes.
 #[derive(Debug)]
 pub struct Manifest {
+    /// A label for people; the identity comes from where the plugin was found.
     pub name: String,
     pub version: String,
     pub description: String,
     pub author: String,
     pub runtime: RuntimeKind,
     pub provides: Provides,
+    /// There if `runtime` is [`RuntimeKind::Grpc`].
     pub grpc: Option<GrpcConfig>,
+    /// There if `runtime` is [`RuntimeKind::Wasm`].
     pub wasm: Option<WasmConfig>,
+    /// A JSON Schema that is valid.
     pub config_schema: Option<Value>,
     base_dir: PathBuf,
+    file: Option<PathBuf>,
+    schema: Option<Schema>,
+    json: Value,
+    warnings: Vec<String>,
 }
 
 impl Manifest {
-    /// Reads a manifest; a folder's is its `plugin.yaml`.
+    /// Reads a manifest from a file, or from the `plugin.yaml` in a folder. Its folder is that of the file.
+    ///
+    /// `strict`: fields that nobody knows are errors instead of [`warnings`](Self::warnings).
+    /// Errors: `io` if the file cannot be read, else those of [`parse`](Self::parse).
     pub fn read(path: &Path, strict: bool) -> Result<Manifest> {
-        let _ = (path, strict);
-        Err(Error::new(Kind::Unsupported, "interim"))
+        let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+        let failed = |e: io::Error| {
+            Error::new(
+                Kind::Io,
+                format!("The manifest {} cannot be read: {e}. Give the file, or the folder with its {FILE_NAME}.", file.display()),
+            )
+        };
+        let mut text = Vec::new();
+        // Opening a pipe that a hostile folder has under this name would wait for ever.
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(failed(io::Error::other("it is not a regular file")));
+        }
+        let opened = File::open(&file).map_err(failed)?;
+        // One byte past the limit tells that the file is too large without reading all of it.
+        opened.take(DOCUMENT_MAX as u64 + 1).read_to_end(&mut text).map_err(failed)?;
+        let mut manifest = Self::parse(&text, file.parent().unwrap_or(Path::new("")), strict)?;
+        manifest.file = Some(file);
+        Ok(manifest)
     }
-    /// Reads a manifest from bytes.
+
+    /// Reads a manifest from YAML or JSON. `base_dir` is the folder that its relative paths start from; empty is the
+    /// working directory.
+    ///
+    /// Errors: `invalid_manifest`, with a line for every problem and the same in the details' `problems`.
     pub fn parse(text: &[u8], base_dir: &Path, strict: bool) -> Result<Manifest> {
-        let _ = (text, base_dir, strict);
-        Err(Error::new(Kind::Unsupported, "interim"))
+        let mut reader = Reader::default();
+        let root = yaml::parse(text, &mut reader.problems);
+        let document = root.and_then(|root| fields::read(&mut reader, &root));
+        let Reader { mut problems, unknown } = reader;
+        for problem in &mut problems {
+            if problem.code.is_of_the_document() {
+                problem.what = format!("parse manifest: {}", problem.what);
+            }
+        }
+        let mut warnings = Vec::new();
+        if strict {
+            problems.extend(unknown);
+        } else {
+            warnings.extend(unknown.iter().take(WARNINGS_MAX).map(Problem::text));
+        }
+        let Some(document) = document.filter(|_| problems.is_empty()) else {
+            return Err(problem::error(Kind::InvalidManifest, "The manifest", problems));
+        };
+        Ok(Manifest {
+            name: document.name,
+            version: document.version,
+            description: document.description,
+            author: document.author,
+            runtime: document.runtime,
+            provides: document.provides,
+            grpc: document.grpc,
+            wasm: document.wasm,
+            config_schema: document.schema.as_ref().map(|schema| schema.value().clone()),
+            base_dir: base_dir.to_owned(),
+            file: None,
+            schema: document.schema,
+            json: document.json,
+            warnings,
+        })
     }
-    /// Seed field names, defaults filled in.
-    pub fn to_json(&self) -> Value {
-        Value::Null
-    }
-    /// What was not understood and let pass.
-    pub fn warnings(&self) -> &[String] {
-        &[]
-    }
-    /// Checks a config.
-    pub fn validate_config(&self, config: &[u8], deadline: &Deadline) -> Result<Value> {
-        let _ = (config, deadline);
-        Err(Error::new(Kind::Unsupported, "interim"))
-    }
-    /// The folder that its relative paths start from.
+
+    /// The folder that its relative paths start from, as it was given; empty is the working directory.
     pub fn base_dir(&self) -> &Path {
         &self.base_dir
+    }
+
+    /// The file it was read from, if it was.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// The manifest as JSON: the fields of the file, nested as in the file, all present, defaults filled in, texts as
+    /// they were written. Parsed again it gives the same manifest.
+    pub fn to_json(&self) -> Value {
+        self.json.clone()
+    }
+
+    /// What was not understood and let pass, one sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Checks a config, JSON text, against `config_schema` and returns it parsed; an empty text is an absent config,
+    /// which is `null`, and is checked as `{}` where the schema's type is `object`.
+    ///
+    /// The check ends at the deadline, and after half a minute at the latest. Errors: `invalid_config`, with the
+    /// violations in the details; `timeout`; `busy` if too many checks that never end run already.
+    pub fn validate_config(&self, config: &[u8], deadline: &Deadline) -> Result<Value> {
+        let absent = config.iter().all(u8::is_ascii_whitespace);
+        let value = if absent {
+            Value::Null
+        } else {
+            serde_json::from_slice(config).map_err(|e| {
+                let text = format!("plugin config is not valid JSON: line {}, column {}.", e.line(), e.column());
+                Error::new(Kind::InvalidConfig, text)
+            })?
+        };
+        let Some(schema) = &self.schema else { return Ok(value) };
+        let stands_for_object = absent && schema.value().get("type").and_then(Value::as_str) == Some("object");
+        let checked = Arc::new(if stands_for_object { Value::Object(Map::new()) } else { value });
+        schema.check(&checked, config.len(), deadline)?;
+        if absent { Ok(Value::Null) } else { Ok(Arc::unwrap_or_clone(checked)) }
+    }
+}
+
+/// Reads a document of the embedding program's, YAML or JSON, within the same bounds as a manifest; scalars are
+/// understood by YAML's core schema, and an empty document is an empty object.
+///
+/// Errors: `invalid_config`.
+pub fn document(text: &[u8]) -> Result<Value> {
+    let mut problems = Vec::new();
+    let root = yaml::parse(text, &mut problems);
+    match root.map(|root| root.to_json()) {
+        Some(Ok(value)) if problems.is_empty() => Ok(value),
+        Some(Err(expected)) => {
+            problems.push(Problem::new(problem::Code::InvalidValue, "", (0, 0), "a value has no meaning in JSON", expected));
+            Err(problem::error(Kind::InvalidConfig, "The configuration", problems))
+        }
+        _ => Err(problem::error(Kind::InvalidConfig, "The configuration", problems)),
     }
 }

@@ -1,12 +1,25 @@
 //! What the operator grants. A manifest asks; [`Policy::admit`] says what of it is granted, or which line would grant it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::error::{Error, Kind, Result};
-use crate::manifest::{HostPattern, IpRange, Manifest};
+use crate::error::{Kind, Result};
+use crate::manifest::node::{Body, Node};
+use crate::manifest::reader::{Field, Reader};
+use crate::manifest::{HostPattern, IpRange, Manifest, problem};
+use crate::policy::entry::Entry;
+
+mod admit;
+mod entry;
+mod mounts;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+pub use schema::schema;
 
 /// What one plugin was granted: its manifest's wishes within the policy's bounds. Both runtimes obey it and know no other bound.
 #[derive(Clone, Debug)]
@@ -66,29 +79,78 @@ pub struct Rates {
     pub output: u32,
 }
 
-/// What the operator grants, by identity.
-#[derive(Clone, Debug, Default)]
-pub struct Policy {}
+/// What the operator grants, by identity. It never changes; threads can share it.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    default: Entry,
+    plugins: BTreeMap<String, Entry>,
+}
 
-impl Policy {
-    /// `"strict"`, `"trusted"` or `{default, plugins}`.
-    pub fn parse(value: &Value) -> Result<Policy> {
-        let _ = value;
-        Ok(Policy {})
-    }
-    /// A preset or one entry of `plugins`, for any identity.
-    pub fn parse_for_one(value: &Value) -> Result<Policy> {
-        let _ = value;
-        Ok(Policy {})
-    }
-    /// What of the manifest's wishes is granted.
-    pub fn admit(&self, identity: &str, manifest: &Manifest, protected: &[PathBuf]) -> Result<Grants> {
-        let _ = (identity, manifest, protected);
-        Err(Error::new(Kind::Unsupported, "interim"))
+impl Default for Policy {
+    /// `strict` for every plugin.
+    fn default() -> Self {
+        Policy { default: Entry::strict(), plugins: BTreeMap::new() }
     }
 }
 
-/// The JSON Schema of a policy.
-pub fn schema() -> Value {
-    Value::Null
+impl Policy {
+    /// Reads a policy: `"strict"`, `"trusted"`, or an object with `default` and `plugins`; null is the default.
+    ///
+    /// Errors: `invalid_config`, with a line for every problem and the same in the details' `problems`; a key that
+    /// nobody knows is one.
+    pub fn parse(value: &Value) -> Result<Policy> {
+        parsed(value, |reader, field| {
+            if !matches!(field.node.body, Body::Map(_)) {
+                return Policy { default: Entry::read(reader, Some(field)), plugins: BTreeMap::new() };
+            }
+            let section = reader.section(Some(field), &["default", "plugins"]);
+            let default = Entry::read(reader, section.as_ref().and_then(|section| section.field("default")));
+            let mut plugins = BTreeMap::new();
+            if let Some(by_identity) = reader.open(section.and_then(|section| section.field("plugins"))) {
+                for (identity, field) in by_identity.fields().filter(|(_, field)| !field.node.is_absent()) {
+                    if !is_identity(identity) {
+                        reader.invalid(&field, "the key is no identity", "letters, digits and . _ - in parts that / separates");
+                    }
+                    plugins.insert(identity.to_owned(), Entry::read(reader, Some(field)));
+                }
+            }
+            Policy { default, plugins }
+        })
+    }
+
+    /// Reads the policy of a single plugin, whatever its identity: a preset, or what stands under an identity in
+    /// `plugins`. Errors: as [`parse`](Self::parse).
+    pub fn parse_for_one(value: &Value) -> Result<Policy> {
+        parsed(value, |reader, field| Policy { default: Entry::read(reader, Some(field)), plugins: BTreeMap::new() })
+    }
+
+    /// What of a manifest's wishes is granted to the plugin of this identity. `protected` are files and folders of the
+    /// embedding program's own (cache, KV file, sockets) that no mount may hold or lie in.
+    ///
+    /// A figure that the manifest leaves at its default is no wish: it is lowered to the policy's without a word.
+    ///
+    /// Errors: `permission_denied` with everything that is past the policy, each with the line that would grant it, the
+    /// first in the details' `denied` and all in `denials`; `load_failed` if a folder that is granted cannot be used.
+    pub fn admit(&self, identity: &str, manifest: &Manifest, protected: &[PathBuf]) -> Result<Grants> {
+        let entry = self.plugins.get(identity).unwrap_or(&self.default);
+        admit::admit(entry, identity, manifest, protected)
+    }
+}
+
+fn parsed(value: &Value, read: impl FnOnce(&mut Reader, Field<'_>) -> Policy) -> Result<Policy> {
+    let root = Node::from_json(value);
+    if root.is_absent() {
+        return Ok(Policy::default());
+    }
+    let mut reader = Reader::default();
+    let policy = read(&mut reader, Field { path: "policy".to_owned(), node: &root });
+    let Reader { mut problems, unknown } = reader;
+    problems.extend(unknown);
+    if problems.is_empty() { Ok(policy) } else { Err(problem::error(Kind::InvalidConfig, "The policy", problems)) }
+}
+
+/// Whether a plugin can have this identity at all: a key that never matches is a mistake.
+fn is_identity(text: &str) -> bool {
+    text.split('/')
+        .all(|part| !matches!(part, "" | "." | "..") && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')))
 }

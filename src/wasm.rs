@@ -1,47 +1,336 @@
-//! The runtime's face; it answers unsupported until the runtime is here.
-use crate::call::{Call, Deadline, Sink};
-use crate::error::{Error, Kind, Result};
-use crate::host::PluginContext;
+//! Plugins as WebAssembly modules: compiled once, instantiated as needed, called on their callers' own threads.
+//!
+//! A [`Plugin`] owns what its instances are made from and the [pool](pool) of those that live. A call takes an instance,
+//! runs it synchronously to its end and gives it back if it is clean. Nothing here waits in a runtime or on a fiber: time
+//! bounds come from the engine's epoch, and what can block waits on the caller's thread until the deadline or a cancel.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::call::{Call, Cancel, Chain, Deadline, Sink};
+use crate::error::{Error, Kind, Result, clean};
+use crate::host::{Level, PluginContext};
 use crate::manifest::Manifest;
-use std::sync::Arc;
-#[derive(Debug)]
-pub struct Plugin;
-#[derive(Clone, Copy, Debug)]
-pub struct Function;
+
+use engine::{Features, Machine, Ticking};
+use instance::{Blueprint, Instance, Request};
+use module::Interface;
+use pool::{Pool, Turn};
+use state::Current;
+
+mod cache;
+mod compile;
+mod engine;
+mod envelope;
+mod imports;
+mod instance;
+mod limits;
+mod linker;
+mod memory;
+mod module;
+mod output;
+mod pool;
+mod requests;
+mod stack;
+mod state;
+mod trap;
+mod waits;
+mod wasi;
+
+/// How long `is_ready` may take.
+const READY_WITHIN: Duration = Duration::from_millis(100);
+/// How long `stop` waits for calls that it has cancelled: a host callback that blocks cannot be interrupted.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the host sets for all wasm plugins.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Guests trap by signals, which is faster; otherwise by explicit checks, and no signal handler is installed.
+    pub signals: bool,
+    /// Where compiled modules are kept; none: nowhere. Must belong to this user alone.
+    pub cache_dir: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { signals: true, cache_dir: None }
+    }
+}
+
+/// A function of one plugin, resolved once. Valid as long as the plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Function(usize);
+
+/// What the plugin says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
+    /// It can be called.
     pub ready: bool,
+    /// What went wrong when it was last asked; empty if nothing did.
     pub last_error: String,
 }
-fn none<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "This runtime is not built in yet."))
+
+/// A loaded module. May be used from any number of threads at once.
+pub struct Plugin {
+    blueprint: Blueprint,
+    pool: Pool<Box<Instance>>,
+    wait_timeout: Duration,
+    instance_per_call: bool,
+    /// What each instance is initialised with; set by `start`.
+    config: OnceLock<Box<str>>,
+    health: Mutex<Health>,
+    _ticking: Ticking,
 }
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin").field("identity", &self.blueprint.context.identity()).finish_non_exhaustive()
+    }
+}
+
 impl Plugin {
-    pub fn start(&self, _c: &str, _call: &Call) -> Result<()> {
-        none()
+    /// Reads, compiles and links the module and makes the first instance, all before the call's deadline and the granted
+    /// `load_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// `load_failed` for a module that is missing, has another digest or is no plugin; `permission_denied` past a bound of
+    /// the policy; `timeout`, `cancelled`; and what ends the guest's own start: `trap`, `out_of_memory`.
+    pub fn load(settings: &Settings, manifest: &Manifest, context: Arc<PluginContext>, call: &Call) -> Result<Arc<Plugin>> {
+        let plugin = stack::with_room(|| Plugin::load_here(settings, manifest, context, call))??;
+        Ok(Arc::new(plugin))
     }
-    pub fn resolve(&self, _n: &str) -> Result<Function> {
-        none()
+
+    fn load_here(settings: &Settings, manifest: &Manifest, context: Arc<PluginContext>, call: &Call) -> Result<Plugin> {
+        let grants = context.grants();
+        let deadline = call.deadline.clone().at_most(grants.load_timeout);
+        let machine: &'static Machine = engine::machine(Features { signals: settings.signals, fuel: grants.fuel.is_some() })?;
+        let ticking = machine.tick()?;
+        let artifact = compile::read(manifest, grants)?;
+        let cache = settings
+            .cache_dir
+            .as_deref()
+            .and_then(|folder| cache::Cache::open(folder).inspect_err(|text| context.log(0, Level::Warn, text, &[])).ok());
+        let module = compile::compile(&machine.engine, artifact, &context, cache, &deadline, call.cancel.as_ref())?;
+        let interface = Interface::of(&module)?;
+        deadline.moment();
+        let current = || Current::new(call, Arc::from(""), deadline.clone().at_most(grants.timeout), call.chain);
+        let blueprint = Blueprint::new(&machine.engine, &module, interface, Arc::clone(&context), current())?;
+        let config = manifest.wasm.as_ref();
+        let plugin = Plugin {
+            pool: Pool::new(usize::try_from(grants.max_instances).unwrap_or(usize::MAX)),
+            wait_timeout: config.map_or(Duration::ZERO, |config| config.wait_timeout),
+            instance_per_call: config.is_some_and(|config| config.instance_per_call),
+            blueprint,
+            config: OnceLock::new(),
+            health: Mutex::default(),
+            _ticking: ticking,
+        };
+        plugin.make_first(&deadline, call, current)?;
+        Ok(plugin)
     }
-    pub fn call(&self, _f: Function, _n: &str, _p: &[u8], _c: &Call, _s: &mut dyn Sink) -> Result<()> {
-        none()
+
+    fn make_first(&self, deadline: &Deadline, call: &Call, current: impl Fn() -> Current) -> Result<()> {
+        let _surroundings = self.blueprint.enter()?;
+        let mut lease = self.lease(deadline, call.cancel.as_ref())?;
+        lease.instance(current)?;
+        lease.keep();
+        Ok(())
     }
+
+    /// Runs `init` with this config, JSON text, on the first instance; those made later get it when they are made.
+    ///
+    /// # Errors
+    ///
+    /// `start_failed` with the plugin's own text; `timeout`, `cancelled`, `trap`, `out_of_memory`, `invalid_response`.
+    pub fn start(&self, config: &str, call: &Call) -> Result<()> {
+        let result = stack::with_room(|| {
+            let _surroundings = self.blueprint.enter()?;
+            let (deadline, chain) = self.bounds(call)?;
+            let mut lease = self.lease(&deadline, call.cancel.as_ref())?;
+            deadline.moment();
+            self.prepared(&mut lease, config, || Current::new(call, Arc::from("init"), deadline.clone(), chain))?;
+            lease.keep();
+            self.config.get_or_init(|| config.into());
+            Ok(())
+        });
+        let result = result.flatten();
+        self.set_health(Health { ready: result.is_ok(), last_error: result.as_ref().err().map(ToString::to_string).unwrap_or_default() });
+        result
+    }
+
+    /// The function of this name.
+    ///
+    /// # Errors
+    ///
+    /// `unknown_function` for what is not exported, is reserved or has a type that cannot be called.
+    pub fn resolve(&self, name: &str) -> Result<Function> {
+        self.blueprint.interface.find(name).map(Function)
+    }
+
+    /// Calls a function on this thread and hands its data to the sink. What the sink was given counts only if this returns
+    /// `Ok`: a plugin can still run past its deadline while it frees what it answered with.
+    ///
+    /// # Errors
+    ///
+    /// `plugin_error` with the plugin's own text; `invalid_response`, `trap`, `out_of_memory`, `timeout`, `cancelled`;
+    /// `busy` if no instance came free in time or this chain of calls holds them all; `invalid_state` after `stop`.
+    pub fn call(&self, function: Function, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
+        if stack::has_room() {
+            return self.call_here(function, params, call, sink).map_err(|e| e.with_function(name));
+        }
+        // A sink belongs to its thread, so the answer is brought back to it.
+        let mut answer = Vec::new();
+        stack::with_room(|| self.call_here(function, params, call, &mut answer)).flatten().map_err(|e| e.with_function(name))?;
+        sink.give(answer);
+        Ok(())
+    }
+
+    fn call_here(&self, function: Function, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
+        let Some(export) = self.blueprint.interface.functions.get(function.0) else {
+            return Err(Error::new(Kind::UnknownFunction, "This function belongs to another plugin."));
+        };
+        let Some(config) = self.config.get() else {
+            return Err(Error::new(Kind::InvalidState, "The plugin has not been started. Start it before it is called."));
+        };
+        let _surroundings = self.blueprint.enter()?;
+        let (deadline, chain) = self.bounds(call)?;
+        let mut lease = self.lease(&deadline, call.cancel.as_ref())?;
+        let current = || Current::new(call, Arc::clone(&export.name), deadline.clone(), chain);
+        let instance = self.prepared(&mut lease, config, current)?;
+        let request = Request { function: function.0, params, trusted: call.trust_json };
+        let result = instance.call(&self.blueprint.interface, &request, sink);
+        if !self.instance_per_call {
+            lease.keep();
+        }
+        result
+    }
+
+    /// The deadline of a call of ours and the chain that its host calls continue; `busy` where this chain holds every instance.
+    fn bounds(&self, call: &Call) -> Result<(Deadline, Chain)> {
+        let context = &self.blueprint.context;
+        if call.chain.holds(context.serial()) >= self.pool.max() {
+            return Err(Error::new(
+                Kind::Busy,
+                format!(
+                    "All {} instances of this plugin are held by the calls that led to this one. Raise wasm.pool.max_instances, or do not call a plugin back from its own host call.",
+                    self.pool.max()
+                ),
+            ));
+        }
+        Ok((call.deadline.clone().at_most(context.grants().timeout), call.chain.enter(context.serial())?))
+    }
+
+    fn lease(&self, deadline: &Deadline, cancel: Option<&Cancel>) -> Result<Lease<'_>> {
+        let instance = match self.pool.take(self.wait_timeout, deadline, &[cancel, Some(&self.blueprint.context.ending)])? {
+            Turn::Ready(instance) => Some(instance),
+            Turn::Make => None,
+        };
+        Ok(Lease { plugin: self, instance, keep: false })
+    }
+
+    /// The instance of a lease with its call begun, made and initialised if need be.
+    fn prepared<'a>(&self, lease: &'a mut Lease<'_>, config: &str, current: impl Fn() -> Current) -> Result<&'a mut Instance> {
+        let instance = lease.instance(&current)?;
+        if instance.needs_init() {
+            instance.begin(current())?;
+            instance.init(self.blueprint.interface.init, config)?;
+        }
+        instance.begin(current())?;
+        Ok(instance)
+    }
+
+    /// What the plugin says of itself: `is_ready` on an idle instance, else what it said last. Never waits longer than 100 ms.
     pub fn health(&self) -> Health {
-        Health { ready: false, last_error: String::new() }
+        if self.pool.is_closed() {
+            return Health { ready: false, last_error: "The plugin has been stopped.".to_owned() };
+        }
+        if self.blueprint.interface.is_ready
+            && self.config.get().is_some()
+            && let Some(instance) = self.pool.try_take()
+        {
+            let lease = Lease { plugin: self, instance: Some(instance), keep: false };
+            match stack::with_room(|| self.ask_ready(lease)).flatten() {
+                Ok(Some(ready)) => self.set_health(Health { ready, last_error: String::new() }),
+                Ok(None) => {}
+                Err(e) => self.set_health(Health { ready: false, last_error: format!("is_ready: {e}") }),
+            }
+        }
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-    pub fn stop(&self, _d: &Deadline) {}
+
+    fn ask_ready(&self, mut lease: Lease<'_>) -> Result<Option<bool>> {
+        let _surroundings = self.blueprint.enter()?;
+        let call = Call::new(Deadline::after(READY_WITHIN));
+        let (deadline, chain) = self.bounds(&call)?;
+        let instance = lease.instance(|| Current::new(&call, Arc::from("is_ready"), deadline.clone(), chain))?;
+        if instance.needs_init() {
+            lease.keep();
+            return Ok(None);
+        }
+        instance.begin(Current::new(&call, Arc::from("is_ready"), deadline.clone(), chain))?;
+        let ready = instance.is_ready();
+        lease.keep();
+        ready.map(Some)
+    }
+
+    fn set_health(&self, health: Health) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+
+    /// Refuses new calls, waits for those in flight until `drain` has passed, then ends the rest with `cancelled` and waits
+    /// for them (5 seconds at most, where one hangs in a host callback). Again does nothing.
+    pub fn stop(&self, drain: &Deadline) {
+        self.pool.close();
+        if !self.pool.drain(drain) {
+            self.blueprint.context.ending.cancel();
+            self.pool.drain(&Deadline::after(END_WITHIN));
+        }
+    }
+
+    /// The functions that can be called.
     pub fn exports(&self) -> Vec<String> {
-        vec![]
+        let callable = self.blueprint.interface.functions.iter().filter(|export| export.shape.is_some());
+        callable.map(|export| clean(&export.name, 256)).collect()
     }
+
+    /// What the module imports, as `module.name`.
     pub fn imports(&self) -> Vec<String> {
-        vec![]
+        self.blueprint.pre.module().imports().map(|import| format!("{}.{}", import.module(), import.name())).collect()
     }
 }
-pub struct Settings {
-    pub signals: bool,
-    pub cache_dir: Option<std::path::PathBuf>,
+
+/// A turn of the pool. Dropped, it goes back: with its instance if that is clean and to be kept.
+struct Lease<'a> {
+    plugin: &'a Plugin,
+    instance: Option<Box<Instance>>,
+    keep: bool,
 }
-impl Plugin {
-    pub fn load(_s: &Settings, _m: &Manifest, _c: Arc<PluginContext>, _call: &Call) -> Result<Arc<Plugin>> {
-        none()
+
+impl Lease<'_> {
+    /// The instance, made if there is none yet.
+    fn instance(&mut self, current: impl Fn() -> Current) -> Result<&mut Instance> {
+        if self.instance.is_none() {
+            self.instance = Some(self.plugin.blueprint.make(current())?);
+        }
+        self.instance.as_deref_mut().ok_or_else(|| Error::new(Kind::Internal, "A lease has no instance."))
+    }
+
+    /// The instance may be used again if it is clean. Without this it is discarded, as after a panic.
+    fn keep(&mut self) {
+        self.keep = true;
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        match self.instance.take() {
+            Some(instance) if self.keep && instance.is_clean() => self.plugin.pool.give(instance),
+            instance => {
+                drop(instance);
+                self.plugin.pool.discard();
+            }
+        }
     }
 }

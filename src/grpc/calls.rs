@@ -1,0 +1,96 @@
+//! The calls of a plugin that are in flight: what its host calls belong to, and what its end has to wait for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::call::{Call, Deadline};
+use crate::error::{Error, Kind, Result};
+
+/// One call in flight.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    /// The function as the caller named it.
+    pub(super) function: Box<str>,
+    pub(super) call: Call,
+}
+
+/// All of a plugin's.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    state: Mutex<State>,
+    left: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    next: u64,
+    live: HashMap<u64, Arc<InFlight>>,
+}
+
+/// A call's place among them, given up when it is dropped.
+#[derive(Debug)]
+pub(super) struct Entered {
+    calls: Arc<Calls>,
+    id: u64,
+}
+
+impl Calls {
+    /// Takes a call in; `invalid_state` once the plugin is stopping.
+    pub(super) fn enter(self: &Arc<Self>, function: &str, call: &Call) -> Result<Entered> {
+        let flight = Arc::new(InFlight { function: function.into(), call: call.clone() });
+        let mut state = self.state();
+        if state.closed {
+            return Err(Error::new(Kind::InvalidState, "The plugin is stopping; it takes no calls."));
+        }
+        state.next += 1;
+        let id = state.next;
+        state.live.insert(id, flight);
+        Ok(Entered { calls: self.clone(), id })
+    }
+
+    /// The call of an id that the plugin handed back.
+    pub(super) fn find(&self, id: &str) -> Option<Arc<InFlight>> {
+        self.state().live.get(&u64::from_str_radix(id, 16).ok()?).cloned()
+    }
+
+    /// Takes no more calls; false if that was so already.
+    pub(super) fn close(&self) -> bool {
+        !std::mem::replace(&mut self.state().closed, true)
+    }
+
+    /// Waits until no call is in flight; false if the time passes first.
+    pub(super) fn drained(&self, deadline: &Deadline) -> bool {
+        let mut state = self.state();
+        while !state.live.is_empty() {
+            let left = deadline.remaining().unwrap_or(Duration::from_secs(3600));
+            if left.is_zero() {
+                return false;
+            }
+            state = self.left.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entered {
+    /// The id as it is sent to the plugin.
+    pub(super) fn id(&self) -> String {
+        format!("{:x}", self.id)
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut state = self.calls.state();
+        state.live.remove(&self.id);
+        if state.closed && state.live.is_empty() {
+            self.calls.left.notify_all();
+        }
+    }
+}

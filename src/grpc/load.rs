@@ -1,0 +1,226 @@
+//! From a manifest to a process that answers.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tonic::transport::Channel;
+
+use crate::call::{Call, Cancel};
+use crate::error::{Error, Kind, Result, clean};
+use crate::grpc::calls::Calls;
+use crate::grpc::folder::Folder;
+use crate::grpc::handshake::{self, Address};
+use crate::grpc::host_service::Service;
+use crate::grpc::logs::{Lines, Output, Stream};
+use crate::grpc::pb::go_plugin::{StdioData, grpc_stdio_client::GrpcStdioClient, stdio_data};
+use crate::grpc::process::{Host, Process};
+use crate::grpc::{HOST_SOCKET, Inner, OnExit, Settings, artifact, client, elsewhere, first};
+use crate::host::PluginContext;
+use crate::manifest::{GrpcConfig, Manifest, Tls};
+use crate::runtime;
+
+/// How long a process that closed its output is waited for, so that its exit status can be told.
+const EXPLANATION: Duration = Duration::from_secs(1);
+
+/// Told of the end of the process; empty until it is loaded, and once it was told.
+type Watcher = Arc<Mutex<Option<OnExit>>>;
+
+pub(super) fn load(
+    settings: &Settings,
+    shared: &Handle,
+    manifest: &Manifest,
+    context: Arc<PluginContext>,
+    on_exit: OnExit,
+    call: &Call,
+) -> Result<Inner> {
+    let config = manifest.grpc.as_ref().ok_or_else(|| Error::new(Kind::InvalidManifest, "grpc config required"))?;
+    if config.tls == Tls::Required {
+        let text = "grpc.tls: required is not supported by this version; leave it off: the plugin's socket is in a folder that only this user can enter.";
+        return Err(Error::new(Kind::Unsupported, text));
+    }
+    let mut call = call.clone();
+    call.deadline = call.deadline.at_most(config.start_timeout).at_most(context.grants().load_timeout);
+    call.check()?;
+    let program = artifact::find(config, manifest.base_dir())?;
+    let driven = runtime::driven_by_callers()?;
+    let folder = Folder::new(settings.runtime_dir.as_deref())?;
+    let (output, flushed) = Output::new(context.clone())?;
+    let calls = Arc::new(Calls::default());
+    let gone = Cancel::new();
+    let token = token()?;
+    serve_host(shared, &folder, Service::new(context.clone(), calls.clone()), &token, &gone)?;
+
+    let host = Host { folder: folder.path(), token: &token, gone: &gone };
+    let (process, pipes) = Process::launch(shared, &program, config, host, output.clone()).inspect_err(|_| gone.cancel())?;
+    let watcher = Watcher::default();
+    let (said, line) = oneshot::channel();
+    let (told, lost) = (watcher.clone(), process.clone());
+    let met =
+        process.tend(shared, pipes, said, move || tell(&told, &lost)).and_then(|()| meet(shared, &process, line, &context, &call, config));
+    let (address, on_shared) = met.inspect_err(|_| give_up(&process))?;
+    forward_stdio(shared, on_shared.clone(), output);
+    arm(&watcher, &process, on_exit)?;
+    let on_driven = client::connection(driven.handle(), &address);
+    let call_timeout = config.call_timeout;
+    Ok(Inner {
+        context,
+        process,
+        calls,
+        shared: shared.clone(),
+        driven: Some(driven),
+        on_driven,
+        on_shared,
+        folder: Mutex::new(Some(folder)),
+        flushed,
+        call_timeout,
+    })
+}
+
+/// The secret by which the process shows the host that it is the one that was started: 32 random bytes in hex.
+fn token() -> Result<String> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).map_err(|e| Error::new(Kind::Io, format!("The system gives no random bytes: {e}.")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn serve_host(shared: &Handle, folder: &Folder, service: Service, token: &str, gone: &Cancel) -> Result<()> {
+    let path = folder.path().join(HOST_SOCKET);
+    let _context = shared.enter();
+    let listener = tokio::net::UnixListener::bind(&path)
+        .map_err(|e| Error::new(Kind::Io, format!("The socket {} cannot be made: {e}.", path.display())))?;
+    shared.spawn(service.serve(listener, token.to_owned(), gone.clone()));
+    Ok(())
+}
+
+/// Waits for the handshake, connects, and sees that gRPC is spoken there.
+fn meet(
+    shared: &Handle,
+    process: &Arc<Process>,
+    line: oneshot::Receiver<Result<String>>,
+    context: &Arc<PluginContext>,
+    call: &Call,
+    config: &GrpcConfig,
+) -> Result<(Address, Channel)> {
+    let (own, call, ending) = (process.clone(), call.clone(), context.ending.clone());
+    let (tcp, runtime, start_timeout) = (context.grants().tcp, shared.clone(), config.start_timeout);
+    elsewhere(shared, async move {
+        let moment = call.deadline.moment();
+        let cancels = [call.cancel.as_ref(), Some(&ending)];
+        let fail = |e: Error| own.with_last_words(e);
+        let late = |e: Error, what: &str| if e.kind() == Kind::Timeout { too_late(what, start_timeout) } else { e };
+        let said = first(handshake_line(&own, line), cancels, moment).await.map_err(|e| fail(late(e, "print its handshake")))??;
+        let address = handshake::parse(&said, tcp).map_err(fail)?;
+        if let Address::Unix(path) = &address {
+            is_socket(path).map_err(fail)?;
+        }
+        let connection = client::connection(&runtime, &address);
+        let speaks = async {
+            tokio::select! {
+                biased;
+                spoken = client::speaks_grpc(&connection) => spoken.map_err(|status| clean(status.message(), 200)),
+                () = own.gone.cancelled() => Err(String::new()),
+            }
+        };
+        match first(speaks, cancels, moment).await.map_err(|e| fail(late(e, "answer on its socket")))? {
+            Ok(()) => Ok((address, connection)),
+            Err(why) => Err(not_grpc(&own, &why).await),
+        }
+    })?
+}
+
+fn too_late(what: &str, limit: Duration) -> Error {
+    let text = format!(
+        "The plugin did not {what} in time (grpc.start_timeout is {limit:?}; the caller's deadline and the policy's load_timeout bound it too)."
+    );
+    Error::new(Kind::Timeout, text)
+}
+
+async fn handshake_line(process: &Process, line: oneshot::Receiver<Result<String>>) -> Result<String> {
+    let said = tokio::select! {
+        biased;
+        said = line => said.unwrap_or_else(|_| Err(Error::new(Kind::LoadFailed, "The host is closing."))),
+        () = process.gone.cancelled() => Err(Error::new(Kind::LoadFailed, "")),
+    };
+    match said {
+        Ok(line) => Ok(line),
+        Err(e) => {
+            drop(tokio::time::timeout(EXPLANATION, process.gone.cancelled()).await);
+            if process.gone.is_set() {
+                Err(process.ended(Kind::LoadFailed, "The plugin gave no handshake"))
+            } else {
+                Err(process.with_last_words(e))
+            }
+        }
+    }
+}
+
+async fn not_grpc(process: &Process, why: &str) -> Error {
+    drop(tokio::time::timeout(EXPLANATION, process.gone.cancelled()).await);
+    if process.gone.is_set() {
+        return process.ended(Kind::LoadFailed, "The plugin ended right after its handshake");
+    }
+    process.with_last_words(Error::new(
+        Kind::LoadFailed,
+        format!("The plugin does not speak gRPC on the socket that its handshake names: {why}."),
+    ))
+}
+
+fn is_socket(path: &Path) -> Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let failed = |why: String| {
+        Error::new(Kind::LoadFailed, format!("The socket {} that the plugin's handshake names {why}.", clean(&path.to_string_lossy(), 200)))
+    };
+    match std::fs::metadata(path) {
+        Ok(about) if about.file_type().is_socket() => Ok(()),
+        Ok(_) => Err(failed("is not a socket".to_owned())),
+        Err(e) => Err(failed(format!("cannot be reached: {e}"))),
+    }
+}
+
+/// Ends a process that could not be loaded.
+fn give_up(process: &Process) {
+    process.expected.store(true, Ordering::Release);
+    process.signal(crate::sys::process::Signal::Kill);
+    process.gone_within(EXPLANATION);
+}
+
+/// From here on somebody is told if the process ends; if it has ended already, it was not loaded.
+fn arm(watcher: &Watcher, process: &Process, on_exit: OnExit) -> Result<()> {
+    let mut slot = watcher.lock().unwrap_or_else(PoisonError::into_inner);
+    if process.gone.is_set() {
+        return Err(process.ended(Kind::LoadFailed, "The plugin ended right after its handshake"));
+    }
+    *slot = Some(on_exit);
+    Ok(())
+}
+
+fn tell(watcher: &Watcher, process: &Process) {
+    let on_exit = watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(on_exit) = on_exit
+        && process.is_lost()
+    {
+        on_exit(process.ended(Kind::Unavailable, "The plugin is gone"));
+    }
+}
+
+/// Reads what a go-plugin process prints after the handshake: opened once, read to the end. Others have no such stream.
+fn forward_stdio(shared: &Handle, connection: Channel, output: Arc<Output>) {
+    shared.spawn(async move {
+        let Ok(stream) = GrpcStdioClient::new(connection).stream_stdio(()).await else { return };
+        let mut stream = stream.into_inner();
+        let (mut stdout, mut stderr) = (Lines::default(), Lines::default());
+        while let Ok(Some(StdioData { channel, data })) = stream.message().await {
+            if channel == stdio_data::Channel::Stderr as i32 {
+                stderr.feed(&data, |line| output.line(Stream::Stderr, line));
+            } else {
+                stdout.feed(&data, |line| output.line(Stream::Stdout, line));
+            }
+        }
+        stdout.end(|line| output.line(Stream::Stdout, line));
+        stderr.end(|line| output.line(Stream::Stderr, line));
+    });
+}

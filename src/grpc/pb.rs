@@ -1,0 +1,13 @@
+//! The messages and services of `proto/`, generated and committed; `make header` makes them again.
+#![expect(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated; the documents are in proto/")]
+#![allow(clippy::all, clippy::allow_attributes_without_reason, dead_code, reason = "generated; a host needs one side of each service only")]
+
+/// `flowbot.plugin`.
+pub mod flowbot {
+    include!("pb/flowbot.plugin.rs");
+}
+
+/// go-plugin's own services.
+pub mod go_plugin {
+    include!("pb/plugin.rs");
+}

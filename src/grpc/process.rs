@@ -1,0 +1,235 @@
+//! The process of a plugin: how it is launched, what it prints, and how it ends.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
+use tokio::net::unix::pipe::Receiver;
+use tokio::runtime::Handle;
+
+use crate::call::{Cancel, Deadline, wait};
+use crate::error::{Error, Kind, Result};
+use crate::grpc::logs::{Lines, Output, Stream};
+use crate::grpc::{artifact, handshake};
+use crate::manifest::GrpcConfig;
+use crate::sys::process::{Child, Command, Exit, Signal, start};
+
+/// The value of go-plugin's magic cookie for flowbot's plugins, and its variable.
+const COOKIE: (&str, &str) = ("FLOWBOT_PLUGIN", "flowbot-plugin-v1");
+
+/// What of the host's own environment a plugin sees.
+const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
+
+/// How long after the end of a process its last output is waited for: something that left its group may hold the pipes.
+const LAST_OUTPUT: Duration = Duration::from_millis(300);
+
+/// A process that was started, and what is known of its end.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    /// Set once the process has ended and its end is known.
+    pub(super) gone: Cancel,
+    exit: OnceLock<Exit>,
+    /// Whether its end was asked for.
+    pub(super) expected: AtomicBool,
+    output: Arc<Output>,
+}
+
+/// What a process is told of its host, and how its host learns of its end.
+pub(super) struct Host<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) token: &'a str,
+    pub(super) gone: &'a Cancel,
+}
+
+/// The pipes of a process that has just started.
+pub(super) struct Pipes {
+    stdout: Receiver,
+    stderr: Receiver,
+}
+
+impl Process {
+    /// Starts the program. Nothing watches it or reads its pipes yet: [`Process::tend`] does.
+    pub(super) fn launch(
+        runtime: &Handle,
+        program: &Path,
+        config: &GrpcConfig,
+        host: Host<'_>,
+        output: Arc<Output>,
+    ) -> Result<(Arc<Self>, Pipes)> {
+        let args = config.args.iter().map(OsString::from).collect();
+        let command = Command { program: program.to_owned(), args, env: environment(&config.env, &host) };
+        let started = start(command).map_err(|e| artifact::not_run(program, &e))?;
+        let process =
+            Process { child: started.child, gone: host.gone.clone(), exit: OnceLock::new(), expected: AtomicBool::new(false), output };
+        let _context = runtime.enter();
+        let pipe = |fd: OwnedFd| {
+            Receiver::from_owned_fd(fd).map_err(|e| Error::new(Kind::Io, format!("The plugin's output cannot be read: {e}.")))
+        };
+        Ok((Arc::new(process), Pipes { stdout: pipe(started.stdout)?, stderr: pipe(started.stderr)? }))
+    }
+
+    /// Reads its output to the end, gives the handshake line to `said`, and calls `ended` when the process is gone.
+    pub(super) fn tend(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        pipes: Pipes,
+        said: tokio::sync::oneshot::Sender<Result<String>>,
+        ended: impl FnOnce() + Send + 'static,
+    ) -> Result<()> {
+        let watched = {
+            let _context = runtime.enter();
+            self.child.ended().map_err(|e| Error::new(Kind::Io, format!("The plugin's process cannot be watched: {e}.")))?
+        };
+        let (output, errors) = (self.output.clone(), self.output.clone());
+        let stdout = runtime.spawn(async move { read_stdout(pipes.stdout, &output, said).await });
+        let stderr = runtime.spawn(async move { drain(pipes.stderr, &errors, Stream::Stderr).await });
+        let (process, blocking) = (self.clone(), runtime.clone());
+        runtime.spawn(async move {
+            watched.wait().await;
+            let exit = process.child.end();
+            let printed = async { drop((stdout.await, stderr.await)) };
+            drop(tokio::time::timeout(LAST_OUTPUT, printed).await);
+            process.exit.get_or_init(|| exit);
+            process.gone.cancel();
+            blocking.spawn_blocking(ended);
+        });
+        Ok(())
+    }
+
+    /// Its number.
+    pub(super) fn pid(&self) -> i32 {
+        self.child.pid()
+    }
+
+    /// Signals its whole group.
+    pub(super) fn signal(&self, signal: Signal) {
+        self.child.signal_group(signal);
+    }
+
+    /// SIGTERM to the group, then SIGKILL, each with its time.
+    pub(super) fn end_by_force(&self) {
+        for (signal, limit) in [(Signal::Terminate, super::TERMINATE), (Signal::Kill, super::KILL)] {
+            if self.gone.is_set() {
+                return;
+            }
+            self.signal(signal);
+            self.gone_within(limit);
+        }
+    }
+
+    /// Waits for its end, blocking this thread; false if the time passes first.
+    pub(super) fn gone_within(&self, limit: Duration) -> bool {
+        drop(wait::<()>(&Deadline::after(limit), &[Some(&self.gone)], |_| (), || None));
+        self.gone.is_set()
+    }
+
+    /// Whether its end was not asked for, which is then an error of this kind that tells how it ended.
+    pub(super) fn is_lost(&self) -> bool {
+        self.gone.is_set() && !self.expected.load(Ordering::Acquire)
+    }
+
+    /// The end of the process as an error: how it ended, and the last it said.
+    pub(super) fn ended(&self, kind: Kind, what: &str) -> Error {
+        let (how, name, number) = match self.exit.get() {
+            Some(Exit::Status(status)) => (format!("with exit status {status}"), "exit_status", *status),
+            Some(Exit::Signal(signal)) => (format!("by signal {signal}"), "signal", *signal),
+            Some(Exit::Unknown) | None => ("with a status that is not known".to_owned(), "exit_status", -1),
+        };
+        let words = self.output.last_words();
+        let tail = words.last().map_or_else(String::new, |last| format!(" Its last words: {last}"));
+        let error = Error::new(kind, format!("{what}: its process ended {how}.{tail}"));
+        let error = if matches!(self.exit.get(), Some(Exit::Unknown) | None) { error } else { error.with_detail(name, number) };
+        error.with_detail("stderr", words.into_iter().map(Value::from).collect::<Vec<_>>())
+    }
+
+    /// An error that has the last lines of standard error in its details.
+    pub(super) fn with_last_words(&self, error: Error) -> Error {
+        error.with_detail("stderr", self.output.last_words().into_iter().map(Value::from).collect::<Vec<_>>())
+    }
+}
+
+/// A small environment of the host's, the manifest's variables, and the protocol's, of which the last win.
+fn environment(own: &BTreeMap<String, String>, host: &Host<'_>) -> Vec<(OsString, OsString)> {
+    let mut variables: BTreeMap<OsString, OsString> = BTreeMap::new();
+    for name in INHERITED {
+        if let Some(value) = std::env::var_os(name) {
+            variables.insert(name.into(), value);
+        }
+    }
+    for (name, value) in own {
+        // Those would turn on what was not agreed on, TLS for one.
+        if !name.starts_with("PLUGIN_") {
+            variables.insert(name.into(), value.into());
+        }
+    }
+    let mut address = OsString::from("unix:");
+    address.push(host.folder.join(super::HOST_SOCKET));
+    variables.extend([
+        (COOKIE.0.into(), COOKIE.1.into()),
+        ("PLUGIN_PROTOCOL_VERSIONS".into(), "1".into()),
+        ("PLUGIN_MIN_PORT".into(), "10000".into()),
+        ("PLUGIN_MAX_PORT".into(), "25000".into()),
+        ("PLUGIN_UNIX_SOCKET_DIR".into(), host.folder.into()),
+        ("FLOWBOT_HOST_ADDRESS".into(), address),
+        ("FLOWBOT_HOST_TOKEN".into(), host.token.into()),
+    ]);
+    variables.into_iter().collect()
+}
+
+async fn drain(mut pipe: impl AsyncRead + Unpin, output: &Output, stream: Stream) {
+    let (mut lines, mut piece) = (Lines::default(), vec![0; 64 * 1024]);
+    while let Ok(read @ 1..) = pipe.read(&mut piece).await {
+        lines.feed(piece.get(..read).unwrap_or_default(), |line| output.line(stream, line));
+    }
+    lines.end(|line| output.line(stream, line));
+}
+
+/// Looks for the handshake, then goes on as [`drain`].
+async fn read_stdout(pipe: Receiver, output: &Output, said: tokio::sync::oneshot::Sender<Result<String>>) {
+    let mut pipe = BufReader::new(pipe);
+    let answer = find_handshake(&mut pipe, output).await;
+    drop(said.send(answer));
+    drain(pipe, output, Stream::Stdout).await;
+}
+
+async fn find_handshake(pipe: &mut BufReader<Receiver>, output: &Output) -> Result<String> {
+    let failed = |text: String| Err(Error::new(Kind::LoadFailed, text));
+    let (mut line, mut noise) = (Vec::new(), 0);
+    loop {
+        let Ok(byte) = pipe.read_u8().await else {
+            return failed(
+                "The plugin closed its standard output without a handshake; is it a plugin (plugin.Serve of go-plugin)?".to_owned(),
+            );
+        };
+        if byte != b'\n' {
+            line.push(byte);
+            if line.len() > handshake::LINE_MAX {
+                return failed(format!(
+                    "The plugin printed {} bytes without the end of a line where its handshake should be.",
+                    handshake::LINE_MAX
+                ));
+            }
+            continue;
+        }
+        let said = String::from_utf8_lossy(&line).trim().to_owned();
+        if handshake::is_one(&said) {
+            return Ok(said);
+        }
+        noise += line.len() + 1;
+        if noise > handshake::NOISE_MAX {
+            return failed(format!(
+                "The plugin printed {} bytes and no handshake; is it a plugin (plugin.Serve of go-plugin)?",
+                handshake::NOISE_MAX
+            ));
+        }
+        output.line(Stream::Stdout, &line);
+        line.clear();
+    }
+}

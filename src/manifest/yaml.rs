@@ -1,0 +1,373 @@
+//! From YAML (or JSON, which is YAML) to a tree of located values, within bounds that no document gets past.
+
+use std::collections::{HashMap, HashSet};
+
+use base64::Engine as _;
+use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, Span, StrInput, Tag};
+
+use crate::manifest::node::{Body, Key, Node, Scalar};
+use crate::manifest::problem::{Code, Problem};
+
+/// The largest document, in bytes.
+pub(crate) const DOCUMENT_MAX: usize = 1 << 20;
+/// How deep values may nest, aliases resolved.
+const DEPTH_MAX: usize = 100;
+/// How many values a document may have, those that aliases repeat counted each time.
+const NODES_MAX: usize = 100_000;
+
+/// Parses one document. Problems that leave a usable tree are added to `problems`; none is returned where there is no tree.
+pub(crate) fn parse(text: &[u8], problems: &mut Vec<Problem>) -> Option<Node> {
+    let text = match checked(text) {
+        Ok(text) => text,
+        Err(problem) => {
+            problems.push(problem);
+            return None;
+        }
+    };
+    let options = granit_parser::options! {
+        emit_comments: false,
+        flow_nesting_limit: DEPTH_MAX,
+        block_nesting_limit: DEPTH_MAX,
+    };
+    let parser = Parser::new_from_str_with_options(text, options);
+    let mut loader = Loader { parser, frames: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None, problems };
+    match loader.run() {
+        Ok(()) => Some(loader.root.unwrap_or(Node { line: 1, column: 1, body: Body::Map(Vec::new()) })),
+        Err(problem) => {
+            loader.problems.push(problem);
+            None
+        }
+    }
+}
+
+/// The document as text, without its byte order mark.
+fn checked(text: &[u8]) -> Result<&str, Problem> {
+    let limit = |what: &str, expected: &str| Problem::new(Code::Limit, "", (1, 1), what, expected);
+    if text.len() > DOCUMENT_MAX {
+        return Err(limit(&format!("the document has {} bytes", text.len()), "at most 1 MiB"));
+    }
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let place = |valid: &[u8]| {
+        let line = valid.iter().filter(|b| **b == b'\n').count() + 1;
+        let column = valid.iter().rev().take_while(|b| **b != b'\n').count() + 1;
+        (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+    };
+    let syntax = |at: usize, what: &str| {
+        let at = place(text.get(..at).unwrap_or_default());
+        Problem::new(Code::Syntax, "", at, what, "text in UTF-8")
+    };
+    if let Some(at) = text.iter().position(|b| *b == 0) {
+        return Err(syntax(at, "the document contains a NUL byte"));
+    }
+    std::str::from_utf8(text).map_err(|e| syntax(e.valid_up_to(), "the document is not UTF-8"))
+}
+
+struct Loader<'t, 'p> {
+    parser: Parser<'t, StrInput<'t>>,
+    frames: Vec<Frame>,
+    anchors: HashMap<usize, Built>,
+    nodes: usize,
+    root: Option<Node>,
+    problems: &'p mut Vec<Problem>,
+}
+
+/// A collection that is not closed yet.
+struct Frame {
+    line: u32,
+    column: u32,
+    anchor: usize,
+    nodes_before: usize,
+    height: usize,
+    items: Items,
+}
+
+enum Items {
+    List(Vec<Node>),
+    Map { entries: Vec<(Key, Node)>, seen: HashSet<String>, key: Option<Key>, merged: Vec<Node> },
+}
+
+/// A finished value, how many values it holds, itself included, and how deep it nests.
+#[derive(Clone)]
+struct Built {
+    node: Node,
+    nodes: usize,
+    height: usize,
+}
+
+impl Loader<'_, '_> {
+    fn run(&mut self) -> Result<(), Problem> {
+        let mut documents = 0;
+        while let Some(next) = self.parser.next_event() {
+            let (event, span) = next.map_err(|e| {
+                let at = (number(e.marker().line()), number(e.marker().col() + 1));
+                Problem::new(Code::Syntax, "", at, e.info(), "")
+            })?;
+            let at = place(&span);
+            match event {
+                Event::DocumentStart(..) => {
+                    documents += 1;
+                    if documents > 1 {
+                        return Err(Problem::new(Code::Limit, "", at, "there are several documents", "one"));
+                    }
+                }
+                Event::Scalar(text, style, anchor, tag) => {
+                    let scalar = self.scalar(text.into_owned(), style, tag.as_deref(), at)?;
+                    let (line, column) = at;
+                    self.count(1, at)?;
+                    self.finish(Built { node: Node { line, column, body: Body::Scalar(scalar) }, nodes: 1, height: 0 }, anchor)?;
+                }
+                Event::SequenceStart(_, anchor, _) => self.open(anchor, at, Items::List(Vec::new()))?,
+                Event::MappingStart(_, anchor, _) => {
+                    self.open(anchor, at, Items::Map { entries: Vec::new(), seen: HashSet::new(), key: None, merged: Vec::new() })?;
+                }
+                Event::SequenceEnd | Event::MappingEnd => self.close()?,
+                Event::Alias(anchor) => {
+                    // An anchor that is not finished stands for a value that would contain itself.
+                    let Some(mut built) = self.anchors.get(&anchor).cloned() else {
+                        return Err(self.syntax(at, "an alias stands inside the value that it repeats"));
+                    };
+                    (built.node.line, built.node.column) = at;
+                    self.count(built.nodes, at)?;
+                    self.finish(built, 0)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn scalar(&self, text: String, style: ScalarStyle, tag: Option<&Tag>, at: (u32, u32)) -> Result<Scalar, Problem> {
+        let plain = matches!(style, ScalarStyle::Plain);
+        let tag = tag.and_then(|tag| tag.suffix_in_namespace("tag:yaml.org,2002:"));
+        match tag.as_deref() {
+            Some("str") => Ok(Scalar { text, plain: false }),
+            Some("int" | "float" | "bool" | "null") => Ok(Scalar { text, plain: true }),
+            Some("binary") => {
+                let compact: String = text.split_ascii_whitespace().collect();
+                let bytes = base64::engine::general_purpose::STANDARD.decode(compact).ok();
+                match bytes.and_then(|bytes| String::from_utf8(bytes).ok()) {
+                    Some(text) => Ok(Scalar { text, plain: false }),
+                    None => Err(self.syntax(at, "a !!binary value is not text in base64")),
+                }
+            }
+            // A tag of nobody's says nothing; the value is read as its quotes say.
+            _ => Ok(Scalar { text, plain }),
+        }
+    }
+
+    fn open(&mut self, anchor: usize, at: (u32, u32), items: Items) -> Result<(), Problem> {
+        if let Some(Frame { items: Items::Map { key: None, .. }, .. }) = self.frames.last() {
+            return Err(self.syntax(at, "a list or mapping is used as a key"));
+        }
+        self.deep_enough(1, at)?;
+        self.count(1, at)?;
+        let (line, column) = at;
+        self.frames.push(Frame { line, column, anchor, nodes_before: self.nodes, height: 0, items });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Problem> {
+        let Some(frame) = self.frames.pop() else { return Ok(()) };
+        let nodes = self.nodes - frame.nodes_before + 1;
+        let body = match frame.items {
+            Items::List(items) => Body::List(items),
+            Items::Map { entries, seen, merged, .. } => {
+                let at = (frame.line, frame.column);
+                Body::Map(self.merge(entries, seen, merged).map_err(|what| self.syntax(at, what))?)
+            }
+        };
+        let node = Node { line: frame.line, column: frame.column, body };
+        self.finish(Built { node, nodes, height: frame.height + 1 }, frame.anchor)
+    }
+
+    /// Puts a finished value where it belongs.
+    fn finish(&mut self, built: Built, anchor: usize) -> Result<(), Problem> {
+        let at = (built.node.line, built.node.column);
+        self.deep_enough(built.height, at)?;
+        if anchor != 0 {
+            // The copy that is kept for aliases costs as much as the value.
+            self.count(built.nodes, at)?;
+            self.anchors.insert(anchor, built.clone());
+        }
+        let Some(frame) = self.frames.last_mut() else {
+            self.root = Some(built.node);
+            return Ok(());
+        };
+        frame.height = frame.height.max(built.height);
+        match &mut frame.items {
+            Items::List(items) => items.push(built.node),
+            Items::Map { entries, seen, key, merged } => match key.take() {
+                None => match built.node.body {
+                    Body::Scalar(scalar) => *key = Some(Key { text: scalar.text, line: at.0, column: at.1 }),
+                    Body::List(_) | Body::Map(_) => return Err(self.syntax(at, "a list or mapping is used as a key")),
+                },
+                Some(key) if key.text == "<<" => merged.push(built.node),
+                Some(key) if seen.insert(key.text.clone()) => entries.push((key, built.node)),
+                Some(key) => {
+                    let problem = Problem::new(Code::DuplicateKey, "", (key.line, key.column), "", "each key once");
+                    let field = self.path(&key.text);
+                    self.problems.push(Problem { what: "the key stands there already".to_owned(), field, ..problem });
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// The entries of a mapping with those of `<<` after them, which never replace its own.
+    fn merge(
+        &mut self,
+        mut entries: Vec<(Key, Node)>,
+        mut seen: HashSet<String>,
+        merged: Vec<Node>,
+    ) -> Result<Vec<(Key, Node)>, &'static str> {
+        for node in merged {
+            let sources = match node.body {
+                Body::List(nodes) => nodes,
+                body => vec![Node { body, ..node }],
+            };
+            for source in sources {
+                let Body::Map(added) = source.body else {
+                    return Err("the key << merges mappings, and here it is given something else");
+                };
+                entries.extend(added.into_iter().filter(|(key, _)| seen.insert(key.text.clone())));
+            }
+        }
+        Ok(entries)
+    }
+
+    fn deep_enough(&self, more: usize, at: (u32, u32)) -> Result<(), Problem> {
+        if self.frames.len() + more > DEPTH_MAX {
+            let what = "values are nested too deep";
+            return Err(Problem::new(Code::Limit, "", at, what, format!("at most {DEPTH_MAX} levels")));
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, nodes: usize, at: (u32, u32)) -> Result<(), Problem> {
+        self.nodes += nodes;
+        if self.nodes > NODES_MAX {
+            let what = "the document has too many values, those that aliases repeat included";
+            return Err(Problem::new(Code::Limit, "", at, what, format!("at most {NODES_MAX}")));
+        }
+        Ok(())
+    }
+
+    fn syntax(&self, at: (u32, u32), what: &str) -> Problem {
+        Problem::new(Code::Syntax, "", at, what, "")
+    }
+
+    /// The path of a key of the innermost mapping.
+    fn path(&self, key: &str) -> String {
+        let mut path = String::new();
+        for frame in self.frames.iter() {
+            match &frame.items {
+                Items::Map { key: Some(key), .. } => path += &format!("{}.", key.text),
+                Items::List(items) => path = format!("{}[{}].", path.trim_end_matches('.'), items.len()),
+                Items::Map { key: None, .. } => {}
+            }
+        }
+        path + key
+    }
+}
+
+fn place(span: &Span) -> (u32, u32) {
+    (number(span.start.line()), number(span.start.col() + 1))
+}
+
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn load(text: &str) -> Result<Value, String> {
+        let mut problems = Vec::new();
+        let node = parse(text.as_bytes(), &mut problems);
+        match problems.first() {
+            Some(problem) => Err(problem.text()),
+            None => Ok(node.unwrap().to_json().unwrap()),
+        }
+    }
+
+    #[test]
+    fn documents_become_trees() {
+        for (text, json) in [
+            ("", json!({})),
+            ("# nothing\n", json!({})),
+            ("\u{feff}a: 1\r\nb: [x, 'y']\r\n", json!({"a": 1, "b": ["x", "y"]})),
+            ("---\na: 1\n...\n", json!({"a": 1})),
+            ("{\"a\":\n\t\"\\ud83d\\ude00\"}", json!({"a": "😀"})),
+            ("a: &x {b: 1, c: 2}\nd: {<<: *x, c: 3}\n", json!({"a": {"b": 1, "c": 2}, "d": {"c": 3, "b": 1}})),
+            ("a: &x {b: 1}\ne: &y {b: 2, c: 3}\nd: {<<: [*x, *y]}\n", json!({"a": {"b": 1}, "e": {"b": 2, "c": 3}, "d": {"b": 1, "c": 3}})),
+            ("a: !!str 1.10\nb: !!binary aGk=\nc: !mine x\n", json!({"a": "1.10", "b": "hi", "c": "x"})),
+            ("a: |\n  x\n  y\nb: >\n  x\n  y\n", json!({"a": "x\ny\n", "b": "x y\n"})),
+        ] {
+            assert_eq!(load(text), Ok(json), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_single_document_is_refused_with_its_place() {
+        for (text, message) in [
+            ("a: 1\n---\nb: 2\n", "several documents"),
+            ("a: 1\nb:\n  c: 1\n  c: 2\n", "line 4, column 3: b.c: the key stands there already"),
+            ("a: [1, {b: 1, b: 2}]", "a[1].b: the key"),
+            ("a: [1", "line 1"),
+            ("a:\n\tb: 1", "line 2"),
+            ("a: *x", "unknown anchor"),
+            ("a: &x [*x]", "inside the value that it repeats"),
+            ("[a]: 1", "as a key"),
+            ("? {a: 1}\n: 1", "as a key"),
+            ("a: {<<: 1}", "merges mappings"),
+            ("a: x\0", "line 1, column 5: the document contains a NUL byte"),
+        ] {
+            let error = load(text).expect_err(text);
+            assert!(error.contains(message), "{text}: {error}");
+        }
+        let mut problems = Vec::new();
+        assert!(parse(b"a: 1\nb: \xff", &mut problems).is_none());
+        assert_eq!(problems[0].text(), "line 2, column 4: the document is not UTF-8, expected text in UTF-8");
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let mut aliases = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..12 {
+            let before = i - 1;
+            aliases += &format!("a{i}: &a{i} [{}]\n", vec![format!("*a{before}"); 9].join(", "));
+        }
+        let mut merges = "a0: &a0 {k: 1}\n".to_owned();
+        for i in 1..100 {
+            let before = i - 1;
+            merges += &format!("a{i}: &a{i} {{<<: [{}]}}\n", vec![format!("*a{before}"); 50].join(", "));
+        }
+        let mut deep_aliases = "a0: &a0 [x]\n".to_owned();
+        for i in 1..2000 {
+            deep_aliases += &format!("a{i}: &a{i} [*a{}]\n", i - 1);
+        }
+        let keys: String = (0..150_000).map(|i| format!("{i:x}:\n")).collect();
+        for bomb in [
+            aliases,
+            merges,
+            deep_aliases,
+            keys,
+            "[".repeat(10_000),
+            "{a: ".repeat(10_000),
+            "- ".repeat(10_000),
+            (0..10_000).map(|i| format!("{}a:\n", " ".repeat(i.min(90)))).collect::<String>(),
+            (0..400).map(|i| format!("{}a:\n", " ".repeat(i))).collect::<String>(),
+            format!("a: {}{}", "[".repeat(101), "]".repeat(101)),
+            "a".repeat(DOCUMENT_MAX + 1),
+            "&a ".repeat(300_000),
+            "[".to_owned() + &"a,".repeat(500_000) + "]",
+        ] {
+            let start = std::time::Instant::now();
+            assert!(load(&bomb).is_err(), "{:.40}", bomb);
+            assert!(start.elapsed().as_secs() < 10, "{:.40}", bomb);
+        }
+    }
+}

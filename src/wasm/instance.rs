@@ -1,0 +1,337 @@
+//! One instance: made, initialised, called, and judged whether it may be used again.
+
+use std::sync::Arc;
+
+use wasmtime::{Engine, InstancePre, Memory, Module, Store, TypedFunc};
+
+use super::envelope::{self, Answer};
+use super::limits::Limits;
+use super::memory;
+use super::module::{Interface, Shape, Start};
+use super::output::Output;
+use super::state::{Current, Guest, State, tick};
+use super::{linker, trap, wasi};
+use crate::call::Sink;
+use crate::error::{Error, Kind, Result};
+use crate::host::PluginContext;
+use crate::host::rate::Rate;
+
+/// An instance may grow by this much, and to half of its limit, before it is replaced.
+const GROWTH: usize = 16 << 20;
+
+/// What all instances of a plugin are made from.
+pub(super) struct Blueprint {
+    pub(super) engine: Engine,
+    pub(super) pre: InstancePre<State>,
+    pub(super) interface: Interface,
+    pub(super) context: Arc<PluginContext>,
+    pub(super) wasi: bool,
+    pub(super) rate: Arc<Rate>,
+}
+
+/// An instance and its store. Belongs to one call at a time.
+pub(super) struct Instance {
+    store: Store<State>,
+    inner: wasmtime::Instance,
+    memory: Memory,
+    alloc: Option<TypedFunc<i32, i32>>,
+    free: Option<Free>,
+    /// The functions that have been called here, in the order of the interface.
+    functions: Vec<Option<Function>>,
+    /// `init` has run.
+    initialised: bool,
+    /// Bytes of memory before the first call.
+    baseline: usize,
+    /// Something happened after which nothing in it can be trusted.
+    broken: bool,
+}
+
+enum Free {
+    One(TypedFunc<i32, ()>),
+    Pair(TypedFunc<(i32, i32), ()>),
+}
+
+#[derive(Clone)]
+enum Function {
+    Params(TypedFunc<(i32, i32), i64>),
+    Plain(TypedFunc<(), i64>),
+}
+
+/// One call as the instance sees it.
+pub(super) struct Request<'a> {
+    /// The function's place in the interface.
+    pub(super) function: usize,
+    pub(super) params: &'a [u8],
+    pub(super) trusted: bool,
+}
+
+impl Blueprint {
+    /// Links the module for the plugin. `current` is the call that loads it.
+    pub(super) fn new(
+        engine: &Engine,
+        module: &Module,
+        interface: Interface,
+        context: Arc<PluginContext>,
+        current: Current,
+    ) -> Result<Self> {
+        let rate = Arc::new(Rate::new(context.grants().rates.output));
+        let wasi = linker::uses_wasi(module);
+        let pre = linker::link(engine, module, state(&context, None, current)?)?;
+        Ok(Blueprint { engine: engine.clone(), pre, interface, context, wasi, rate })
+    }
+
+    /// What its guests run in; nothing where the module has no WASI.
+    pub(super) fn enter(&self) -> Result<Option<impl Sized + use<>>> {
+        self.wasi.then(wasi::enter).transpose()
+    }
+
+    /// A new instance: its start section has run, then `_initialize` (or `_start`).
+    pub(super) fn make(&self, current: Current) -> Result<Box<Instance>> {
+        let mut store = Store::new(&self.engine, state(&self.context, self.wasi.then_some(&self.rate), current)?);
+        store.limiter(|state| &mut state.limits);
+        store.epoch_deadline_callback(tick);
+        begin(&mut store)?;
+        let inner = self.pre.instantiate(&mut store).map_err(|e| trap::failure(e, &store.data().limits))?;
+        let mistyped = |e: wasmtime::Error| Error::new(Kind::Internal, format!("An export that was checked has another type: {e:#}."));
+        let memory = inner.get_memory(&mut store, "memory").ok_or_else(|| Error::new(Kind::LoadFailed, "The module has no memory."))?;
+        let alloc = if self.interface.alloc { Some(inner.get_typed_func(&mut store, "alloc").map_err(mistyped)?) } else { None };
+        let free = match self.interface.free {
+            Some((name, Shape::Pair)) => Some(Free::Pair(inner.get_typed_func(&mut store, name).map_err(mistyped)?)),
+            Some((name, _)) => Some(Free::One(inner.get_typed_func(&mut store, name).map_err(mistyped)?)),
+            None => None,
+        };
+        store.data_mut().guest = Guest { memory: Some(memory), alloc: alloc.clone() };
+        let functions = vec![None; self.interface.functions.len()];
+        let mut instance =
+            Box::new(Instance { store, inner, memory, alloc, free, functions, initialised: false, baseline: 0, broken: false });
+        instance.run_start(self.interface.start)?;
+        instance.baseline = instance.store.data().limits.memory_used();
+        Ok(instance)
+    }
+}
+
+/// The data of a store for the call that will run in it; with a rate for its output where it has WASI.
+fn state(context: &Arc<PluginContext>, rate: Option<&Arc<Rate>>, call: Current) -> Result<State> {
+    let output = rate.map(|rate| Output::new(Arc::clone(context), Arc::clone(rate)));
+    let wasi = output.as_ref().map(|output| wasi::context(context, output)).transpose()?;
+    let limits = Limits::new(context.grants().memory);
+    Ok(State { context: Arc::clone(context), limits, call, guest: Guest::default(), last_error: String::new(), wasi, output })
+}
+
+/// What each run of a guest begins with: the next tick is looked at, and the fuel is full.
+fn begin(store: &mut Store<State>) -> Result<()> {
+    store.set_epoch_deadline(1);
+    if let Some(fuel) = store.data().context.grants().fuel {
+        store.set_fuel(fuel).map_err(|e| Error::new(Kind::Internal, format!("The fuel could not be set: {e:#}.")))?;
+    }
+    Ok(())
+}
+
+impl Instance {
+    fn run_start(&mut self, start: Option<Start>) -> Result<()> {
+        let name = match start {
+            Some(Start::Initialize) => "_initialize",
+            Some(Start::Start) => "_start",
+            None => return Ok(()),
+        };
+        let ended = self.inner.get_typed_func::<(), ()>(&mut self.store, name).and_then(|f| f.call(&mut self.store, ()));
+        match ended {
+            Err(e) if start == Some(Start::Start) && trap::exit_status(&e) == Some(0) => self.finished(),
+            Err(e) => Err(self.failed(e).with_function(name)),
+            Ok(()) => self.finished(),
+        }
+    }
+
+    /// The next call runs here.
+    pub(super) fn begin(&mut self, current: Current) -> Result<()> {
+        let state = self.store.data_mut();
+        if let Some(output) = &state.output {
+            output.begin(current.tag);
+        }
+        state.limits.begin();
+        state.call = current;
+        begin(&mut self.store)
+    }
+
+    /// Whether `init` has still to run.
+    pub(super) fn needs_init(&self) -> bool {
+        !self.initialised
+    }
+
+    /// Runs `init` with the config, in the form that its type asks for. Its error is `start_failed`.
+    pub(super) fn init(&mut self, shape: Option<Shape>, config: &str) -> Result<()> {
+        let result = self.run_init(shape, config.as_bytes()).map_err(|e| e.with_function("init"));
+        self.broken |= result.is_err();
+        self.initialised = result.is_ok();
+        self.baseline = self.store.data().limits.memory_used();
+        result
+    }
+
+    fn run_init(&mut self, shape: Option<Shape>, config: &[u8]) -> Result<()> {
+        match shape {
+            None => Ok(()),
+            Some(Shape::Pair) => {
+                let given = self.put(config)?;
+                let f = self.inner.get_typed_func::<(i32, i32), ()>(&mut self.store, "init");
+                f.and_then(|f| f.call(&mut self.store, given)).map_err(|e| self.failed(e))?;
+                self.release(given)?;
+                self.finished()
+            }
+            Some(_) => {
+                let f = self.inner.get_typed_func::<(i32, i32), i64>(&mut self.store, "init").map_err(|e| self.failed(e))?;
+                let mut answer = Vec::new();
+                self.run(&Function::Params(f), config, false, &mut answer).map_err(|e| match e.kind() {
+                    Kind::Plugin => Error::new(Kind::StartFailed, format!("The plugin's init failed: {}", e.plugin_message()))
+                        .with_plugin_message(e.plugin_message()),
+                    _ => e,
+                })
+            }
+        }
+    }
+
+    /// Calls a function of the interface and hands its data to the sink.
+    pub(super) fn call(&mut self, interface: &Interface, request: &Request<'_>, sink: &mut dyn Sink) -> Result<()> {
+        let function = self.resolve(interface, request.function)?;
+        let bare = interface.functions.get(request.function).is_some_and(|export| export.bare);
+        let params = if bare { &[] } else { request.params };
+        self.run(&function, params, request.trusted, sink)
+    }
+
+    /// The function, looked up by its index at its first call in this instance.
+    fn resolve(&mut self, interface: &Interface, index: usize) -> Result<Function> {
+        if let Some(Some(function)) = self.functions.get(index) {
+            return Ok(function.clone());
+        }
+        let unknown = || Error::new(Kind::UnknownFunction, "The plugin has no such function.");
+        let export = interface.functions.get(index).ok_or_else(unknown)?;
+        let f = self.inner.get_module_export(&mut self.store, &export.place).and_then(wasmtime::Extern::into_func).ok_or_else(unknown)?;
+        let typed = match export.shape {
+            Some(Shape::Params) => f.typed(&self.store).map(Function::Params),
+            _ => f.typed(&self.store).map(Function::Plain),
+        };
+        let function = typed.map_err(|e| Error::new(Kind::UnknownFunction, format!("The function cannot be called: {e:#}.")))?;
+        if let Some(place) = self.functions.get_mut(index) {
+            *place = Some(function.clone());
+        }
+        Ok(function)
+    }
+
+    fn run(&mut self, function: &Function, params: &[u8], trusted: bool, sink: &mut dyn Sink) -> Result<()> {
+        let (given, packed) = match function {
+            Function::Params(f) => {
+                let given = self.put(params)?;
+                (given, f.call(&mut self.store, given))
+            }
+            Function::Plain(f) => ((0, 0), f.call(&mut self.store, ())),
+        };
+        let packed = packed.map_err(|e| self.failed(e))?.cast_unsigned();
+        let result = (((packed >> 32) as u32).cast_signed(), (packed as u32).cast_signed());
+        let answer = self.deliver(result, trusted, sink);
+        if !self.broken {
+            if result.0 != given.0 {
+                self.release(result)?;
+            }
+            self.release(given)?;
+        }
+        self.finished()?;
+        answer
+    }
+
+    /// Puts bytes into a buffer of the guest's; nothing needs none.
+    fn put(&mut self, bytes: &[u8]) -> Result<(i32, i32)> {
+        let Some(alloc) = self.alloc.as_ref().filter(|_| !bytes.is_empty()) else { return Ok((0, 0)) };
+        let Ok(size) = i32::try_from(bytes.len()) else {
+            let text = format!("The parameters have {} bytes; a plugin takes at most {}.", bytes.len(), i32::MAX);
+            return Err(Error::new(Kind::InvalidArgument, text));
+        };
+        let ptr = match alloc.call(&mut self.store, size) {
+            Ok(ptr) => ptr,
+            Err(e) => return Err(self.failed(e)),
+        };
+        if ptr == 0 {
+            return Err(trap::out_of_memory(&self.store.data().limits));
+        }
+        if memory::write(self.memory.data_mut(&mut self.store), ptr, bytes).is_err() {
+            self.broken = true;
+            let text = format!("The plugin's alloc gave {} bytes at {}, which are not inside its memory.", size, ptr.cast_unsigned());
+            return Err(Error::new(Kind::InvalidResponse, text));
+        }
+        Ok((ptr, size))
+    }
+
+    /// Reads the envelope and hands its data, straight from the guest's memory, to the sink.
+    fn deliver(&mut self, (ptr, size): (i32, i32), trusted: bool, sink: &mut dyn Sink) -> Result<()> {
+        let max = self.store.data().context.grants().result_size;
+        if memory::offset(size) as u64 > max {
+            self.broken = true;
+            let text = format!("The plugin's answer has {} bytes; the policy grants {max} (result_size).", size.cast_unsigned());
+            return Err(Error::new(Kind::InvalidResponse, text));
+        }
+        let Ok(bytes) = memory::slice(self.memory.data(&self.store), ptr, size) else {
+            self.broken = true;
+            let text = format!("The plugin's answer of {size} bytes at {} is not inside its memory.", ptr.cast_unsigned());
+            return Err(Error::new(Kind::InvalidResponse, text));
+        };
+        match envelope::read(bytes, trusted)? {
+            Answer::Data(data) => {
+                sink.put(data);
+                Ok(())
+            }
+            Answer::Failed(text) => {
+                let error = Error::new(Kind::Plugin, "").with_plugin_message(&text);
+                let message = format!("The plugin answered with an error: {}", error.plugin_message());
+                Err(Error::new(Kind::Plugin, message).with_plugin_message(&text))
+            }
+        }
+    }
+
+    /// Frees a buffer. A trap in `free` only costs the instance; the end of the call is the call's.
+    fn release(&mut self, (ptr, size): (i32, i32)) -> Result<()> {
+        if ptr == 0 || self.broken {
+            return Ok(());
+        }
+        let freed = match &self.free {
+            Some(Free::One(f)) => f.call(&mut self.store, ptr),
+            Some(Free::Pair(f)) => f.call(&mut self.store, (ptr, size)),
+            None => return Ok(()),
+        };
+        match freed.map_err(|e| self.failed(e)) {
+            Err(e) if matches!(e.kind(), Kind::Timeout | Kind::Cancelled) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// `is_ready`, where it is exported; ready is exactly 1.
+    pub(super) fn is_ready(&mut self) -> Result<bool> {
+        let ready = self.inner.get_typed_func::<(), i32>(&mut self.store, "is_ready").and_then(|f| f.call(&mut self.store, ()));
+        let ready = ready.map_err(|e| self.failed(e))?;
+        self.finished()?;
+        Ok(ready == 1)
+    }
+
+    fn failed(&mut self, error: wasmtime::Error) -> Error {
+        self.broken = true;
+        trap::failure(error, &self.store.data().limits)
+    }
+
+    /// The guest has returned: in time, if the clock ran at all.
+    fn finished(&mut self) -> Result<()> {
+        let state = self.store.data();
+        if let Some(output) = &state.output {
+            output.flush();
+        }
+        if state.call.armed && state.call.deadline.expired() {
+            self.broken = true;
+            return state.call.check(&state.context);
+        }
+        Ok(())
+    }
+
+    /// Whether it may be used again.
+    pub(super) fn is_clean(&self) -> bool {
+        let limits = &self.store.data().limits;
+        let used = limits.memory_used();
+        let grown = used > limits.memory_max() / 2 && used - self.baseline.min(used) > GROWTH;
+        !self.broken && !grown
+    }
+}

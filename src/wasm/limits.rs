@@ -1,0 +1,129 @@
+//! What bounds the memories and tables of one instance.
+
+use wasmtime::ResourceLimiter;
+
+use super::engine::{MEMORIES, TABLE_ELEMENTS, TABLES};
+
+/// Counts what the memories and tables of one store take together, and denies what is past the bound.
+pub(super) struct Limits {
+    /// Bytes of all linear memories.
+    memory: Meter,
+    /// Elements of all tables.
+    tables: Meter,
+    /// A growth was denied in the call that runs.
+    denied: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Meter {
+    max: usize,
+    used: usize,
+    /// The last growth that was granted: taken back if it then fails.
+    last: usize,
+}
+
+impl Meter {
+    fn grow(&mut self, current: usize, desired: usize) -> bool {
+        let more = desired.saturating_sub(current);
+        self.last = 0;
+        let granted = self.used.checked_add(more).is_some_and(|sum| sum <= self.max);
+        if granted {
+            self.used += more;
+            self.last = more;
+        }
+        granted
+    }
+
+    fn failed(&mut self) {
+        self.used -= std::mem::take(&mut self.last);
+    }
+}
+
+impl Limits {
+    /// Bounds for one instance; `memory` in bytes.
+    pub(super) fn new(memory: u64) -> Self {
+        let max = usize::try_from(memory).unwrap_or(usize::MAX);
+        Limits { memory: Meter { max, used: 0, last: 0 }, tables: Meter { max: TABLE_ELEMENTS, used: 0, last: 0 }, denied: false }
+    }
+
+    /// A call begins.
+    pub(super) fn begin(&mut self) {
+        self.denied = false;
+    }
+
+    /// Whether a growth was denied since the call began.
+    pub(super) fn denied(&self) -> bool {
+        self.denied
+    }
+
+    /// Bytes of all linear memories now.
+    pub(super) fn memory_used(&self) -> usize {
+        self.memory.used
+    }
+
+    /// The bound on them.
+    pub(super) fn memory_max(&self) -> usize {
+        self.memory.max
+    }
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let granted = self.memory.grow(current, desired);
+        self.denied |= !granted;
+        Ok(granted)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory.failed();
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let granted = self.tables.grow(current, desired);
+        self.denied |= !granted;
+        Ok(granted)
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.tables.failed();
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        1
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_share_one_bound_and_a_failed_growth_is_taken_back() {
+        let mut limits = Limits::new(100);
+        assert!(limits.memory_growing(0, 60, None).unwrap());
+        assert!(!limits.memory_growing(0, 41, None).unwrap());
+        assert!(limits.denied());
+        assert!(limits.memory_growing(0, 40, None).unwrap());
+        limits.memory_grow_failed(wasmtime::Error::msg("the system has no room")).unwrap();
+        assert_eq!(limits.memory_used(), 60);
+        limits.begin();
+        assert!(limits.memory_growing(60, 100, None).unwrap() && !limits.denied());
+    }
+
+    #[test]
+    fn tables_are_bounded_beside_it() {
+        let mut limits = Limits::new(0);
+        assert!(limits.table_growing(0, TABLE_ELEMENTS, None).unwrap());
+        assert!(!limits.table_growing(0, 1, None).unwrap());
+    }
+}

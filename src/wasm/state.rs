@@ -1,0 +1,91 @@
+//! What a store carries: whose it is, the call that runs in it, and the way from it to the host.
+
+use std::sync::Arc;
+
+use wasmtime::{Memory, StoreContextMut, TypedFunc, UpdateDeadline};
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+use super::limits::Limits;
+use super::output::Output;
+use crate::call::{self, Call, Cancel, Chain, Deadline};
+use crate::error::{Error, PLUGIN_TEXT_MAX, Result, clean};
+use crate::host::{self, PluginContext};
+
+/// The data of a store.
+pub(super) struct State {
+    pub(super) context: Arc<PluginContext>,
+    pub(super) limits: Limits,
+    pub(super) call: Current,
+    pub(super) guest: Guest,
+    /// The text of the last host call that failed.
+    pub(super) last_error: String,
+    /// Only where the module imports WASI.
+    pub(super) wasi: Option<Box<WasiP1Ctx>>,
+    pub(super) output: Option<Arc<Output>>,
+}
+
+/// What host calls need of the guest; empty while its start section runs.
+#[derive(Default)]
+pub(super) struct Guest {
+    pub(super) memory: Option<Memory>,
+    pub(super) alloc: Option<TypedFunc<i32, i32>>,
+}
+
+/// The call that runs in a store.
+pub(super) struct Current {
+    pub(super) function: Arc<str>,
+    pub(super) deadline: Deadline,
+    pub(super) cancel: Option<Cancel>,
+    pub(super) chain: Chain,
+    pub(super) tag: u64,
+    pub(super) traceparent: Box<str>,
+    /// The clock of the deadline runs: at the end of the call it must be compared.
+    pub(super) armed: bool,
+}
+
+impl Current {
+    /// For `call`, whose effective deadline and chain these are.
+    pub(super) fn new(call: &Call, function: Arc<str>, deadline: Deadline, chain: Chain) -> Self {
+        let armed = false;
+        Current { function, deadline, cancel: call.cancel.clone(), chain, tag: call.tag, traceparent: call.traceparent.clone(), armed }
+    }
+
+    /// `timeout` or `cancelled` if the call may not go on; reads the clock.
+    pub(super) fn check(&self, context: &PluginContext) -> Result<()> {
+        call::check(&self.deadline, &[self.cancel.as_ref(), Some(&context.ending)])
+    }
+}
+
+impl State {
+    /// Asks the host on behalf of the call that runs. What fails is kept for `last_error`.
+    pub(super) fn ask<R>(&mut self, request: impl FnOnce(&host::Caller<'_>) -> Result<R>) -> Result<R> {
+        // A callback may block: the clock must run before it does.
+        self.call.armed = true;
+        self.call.deadline.moment();
+        let call = &self.call;
+        let caller = host::Caller {
+            context: &self.context,
+            function: &call.function,
+            tag: call.tag,
+            traceparent: &call.traceparent,
+            deadline: &call.deadline,
+            cancel: call.cancel.as_ref(),
+            chain: call.chain,
+        };
+        let answer = call.chain.scope(|| request(&caller));
+        answer.inspect_err(|error| self.last_error = clean(error.message(), PLUGIN_TEXT_MAX))
+    }
+
+    /// Keeps the text of a host call that failed before it reached the host.
+    pub(super) fn refuse(&mut self, error: &Error) {
+        self.last_error = clean(error.message(), PLUGIN_TEXT_MAX);
+    }
+}
+
+/// What the store does at each tick that its guest sees: the first starts the clock, and each compares it.
+pub(super) fn tick(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+    let state = store.data_mut();
+    state.call.armed = true;
+    state.call.check(&state.context)?;
+    Ok(UpdateDeadline::Continue(1))
+}

@@ -1,0 +1,79 @@
+//! WASI preview 1 under the plugin's grants: its folders, clocks, random numbers and output; nothing of the process.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
+use once_cell::sync::OnceCell;
+use wasmtime::Linker;
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::{FsPerms, HostMonotonicClock, WasiCtxBuilder};
+
+use super::output::{Output, Stream};
+use super::state::State;
+use super::waits;
+use crate::error::{Error, Kind, Result, clean};
+use crate::host::PluginContext;
+use crate::runtime;
+
+/// The module's name.
+pub(super) const MODULE: &str = "wasi_snapshot_preview1";
+
+/// Defines all of it. What could block is ours: wasmtime-wasi's would hold the thread past every deadline.
+pub(super) fn define(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    p1::add_to_linker_sync(linker, |state: &mut State| &mut **state.wasi.get_or_insert_with(nothing))?;
+    linker.allow_shadowing(true);
+    linker.func_wrap(MODULE, "poll_oneoff", waits::poll_oneoff)?;
+    linker.func_wrap(MODULE, "random_get", waits::random_get)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// The context of one instance: its folders opened, its output led to the log.
+pub(super) fn context(plugin: &PluginContext, output: &Arc<Output>) -> Result<Box<WasiP1Ctx>> {
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        .allow_blocking_current_thread(true)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .monotonic_clock(Monotonic)
+        .arg(plugin.identity())
+        .stdout(output.stream(Stream::Out))
+        .stderr(output.stream(Stream::Err));
+    for mount in &plugin.grants().mounts {
+        let rights = if mount.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        for guest in &mount.guest {
+            builder.preopened_dir(&mount.host, guest, rights).map_err(|e| {
+                let folder = clean(&mount.host.to_string_lossy(), 512);
+                Error::new(Kind::LoadFailed, format!("The folder {folder:?} that the plugin was granted cannot be opened: {e:#}."))
+            })?;
+        }
+    }
+    Ok(Box::new(builder.build_p1()))
+}
+
+/// For a store without WASI, whose guest has no import that would reach it.
+fn nothing() -> Box<WasiP1Ctx> {
+    Box::new(WasiCtxBuilder::new().build_p1())
+}
+
+/// The clock that `clock_time_get` and `poll_oneoff` share: nanoseconds since this process first asked.
+pub(super) struct Monotonic;
+
+impl HostMonotonicClock for Monotonic {
+    fn resolution(&self) -> u64 {
+        1
+    }
+
+    fn now(&self) -> u64 {
+        static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        u64::try_from(ORIGIN.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Puts this thread into the runtime in which wasmtime-wasi finds itself, until the guard is dropped. Nothing waits in it
+/// (files are read in place), and nobody drives it; without one around, it would start its own, a worker for each core.
+pub(super) fn enter() -> Result<tokio::runtime::EnterGuard<'static>> {
+    static SURROUNDINGS: OnceCell<tokio::runtime::Runtime> = OnceCell::new();
+    Ok(SURROUNDINGS.get_or_try_init(runtime::driven_by_callers)?.enter())
+}
