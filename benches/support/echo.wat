@@ -1,0 +1,18 @@
+;; A guest that answers its parameters in the envelope: the least that a plugin can do. A bump allocator that `free` resets.
+(module
+  (memory (export "memory") 64)
+  (global $next (mut i32) (i32.const 65536))
+  (data (i32.const 16) "{\"error\":null,\"data\":")
+  (func $alloc (export "alloc") (param $size i32) (result i32)
+    (local $at i32)
+    (local.set $at (global.get $next))
+    (global.set $next (i32.and (i32.add (i32.add (local.get $at) (local.get $size)) (i32.const 15)) (i32.const -16)))
+    (local.get $at))
+  (func (export "free") (param i32) (global.set $next (i32.const 65536)))
+  (func (export "echo") (param $at i32) (param $size i32) (result i64)
+    (local $out i32)
+    (local.set $out (call $alloc (i32.add (local.get $size) (i32.const 22))))
+    (memory.copy (local.get $out) (i32.const 16) (i32.const 21))
+    (memory.copy (i32.add (local.get $out) (i32.const 21)) (local.get $at) (local.get $size))
+    (i32.store8 (i32.add (i32.add (local.get $out) (i32.const 21)) (local.get $size)) (i32.const 125))
+    (i64.or (i64.shl (i64.extend_i32_u (local.get $out)) (i64.const 32)) (i64.extend_i32_u (i32.add (local.get $size) (i32.const 22))))))

@@ -1,0 +1,65 @@
+//! Interleaved rounds: every case of a group is measured in turn, so that what disturbs the machine disturbs all of them.
+
+use std::time::Instant;
+
+/// Cases that are compared with the first.
+pub struct Group<'a> {
+    title: String,
+    cases: Vec<Case<'a>>,
+}
+
+struct Case<'a> {
+    name: String,
+    run: Box<dyn FnMut(u64) + 'a>,
+}
+
+impl<'a> Group<'a> {
+    pub fn new(title: impl Into<String>) -> Self {
+        Group { title: title.into(), cases: Vec::new() }
+    }
+
+    /// A case: does its work as many times as it is told.
+    pub fn case(mut self, name: impl Into<String>, run: impl FnMut(u64) + 'a) -> Self {
+        self.cases.push(Case { name: name.into(), run: Box::new(run) });
+        self
+    }
+
+    /// Measures and prints a row a case: the median of the rounds, and its ratio to the first case's.
+    pub fn measure(mut self, rounds: usize, millis: f64) {
+        println!("\n{}", self.title);
+        let counts: Vec<u64> = self.cases.iter_mut().map(|case| calibrate(case, millis)).collect();
+        let mut nanos = vec![Vec::with_capacity(rounds); self.cases.len()];
+        for _ in 0..rounds {
+            for (index, case) in self.cases.iter_mut().enumerate() {
+                nanos[index].push(time(case, counts[index]) * 1e9 / counts[index] as f64);
+            }
+        }
+        let medians: Vec<f64> = nanos.iter_mut().map(|n| median(n)).collect();
+        for (case, each) in self.cases.iter().zip(&medians) {
+            println!("  {:<62} {:>11.0} ns   x {:.2}", case.name, each, each / medians[0]);
+        }
+    }
+}
+
+/// How often a case runs in `millis`, found by doubling.
+fn calibrate(case: &mut Case<'_>, millis: f64) -> u64 {
+    let mut count = 1;
+    loop {
+        let took = time(case, count) * 1e3;
+        if took > millis / 4.0 {
+            return ((count as f64 * millis / took) as u64).max(1);
+        }
+        count *= 2;
+    }
+}
+
+fn time(case: &mut Case<'_>, count: u64) -> f64 {
+    let start = Instant::now();
+    (case.run)(count);
+    start.elapsed().as_secs_f64()
+}
+
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,3 @@
+module github.com/flowplug/flowplug/bindings/go
+
+go 1.24

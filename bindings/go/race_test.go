@@ -1,0 +1,5 @@
+//go:build race
+
+package flowplug
+
+const raceEnabled = true

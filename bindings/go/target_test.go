@@ -1,0 +1,78 @@
+//go:build cgo && linux
+
+package flowplug
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+)
+
+func TestRequestsBeyondTheBoundWaitWithinTheirDeadline(t *testing.T) {
+	target := newTarget(&recorder{}, quiet, nil, make(chan struct{}, 1))
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	served := 0
+	serve := func() func() {
+		served++
+		if served == 1 {
+			// The only slot is taken: who asks now waits until its context ends, but for what needs none.
+			target.bounded(ended, false, 0, func() func() { t.Error("served past the bound"); return nil })
+			target.bounded(ended, true, 0, func() func() { served++; return nil })
+		}
+		return nil
+	}
+	target.bounded(context.Background(), false, 0, serve)
+	target.bounded(context.Background(), false, 0, serve)
+	if served != 3 {
+		t.Errorf("%d were served", served)
+	}
+	if len(target.slots) != 0 {
+		t.Error("a slot was not given back")
+	}
+}
+
+func TestAPanicOfTheProgramIsReportedAndContained(t *testing.T) {
+	var out bytes.Buffer
+	target := newTarget(nil, slog.New(slog.NewTextHandler(&out, nil)), func(Event) { panic("in events") }, make(chan struct{}, 1))
+	target.event(Event{})
+	if !strings.Contains(out.String(), "in events") {
+		t.Error(out.String())
+	}
+	target.bounded(context.Background(), false, 0, func() func() { panic("in a method") })
+	if !strings.Contains(out.String(), "in a method") || len(target.slots) != 0 {
+		t.Error(out.String())
+	}
+}
+
+func TestRecordsGoToTheLoggerWhereNoMethodTakesThem(t *testing.T) {
+	var out bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	api := &recorder{}
+	of := func(target *target, identity string) context.Context {
+		return context.WithValue(context.Background(), hostCallKey{}, &hostCall{identity: identity, target: target})
+	}
+	both := newTarget(api, logger, nil, nil)
+	both.record(of(both, "org/a"), "info", "of a plugin", nil)
+	both.record(of(both, ""), "debug", "of the library", map[string]string{"k": "v"})
+	if !api.logged("of a plugin") || api.logged("of the library") || !strings.Contains(out.String(), `level=DEBUG msg="of the library" k=v`) {
+		t.Error(out.String())
+	}
+	plain := newTarget(UnimplementedHostAPI{}, logger, nil, nil)
+	plain.record(of(plain, "org/b"), "warn", "not overridden", nil)
+	if !strings.Contains(out.String(), `level=WARN msg="not overridden" plugin=org/b`) {
+		t.Error(out.String())
+	}
+}
+
+func TestReloadNeedsAManifest(t *testing.T) {
+	r := started(t, newTestHost(t, WithLogger(quiet)), "again", manifestOf(t, "wat-hostile"), "")
+	if err := r.Reload(context.Background(), nil, nil); statusOf(err) != StatusInvalidArgument {
+		t.Error(err)
+	}
+	if r.State() != StateRunning {
+		t.Error(r.State())
+	}
+}

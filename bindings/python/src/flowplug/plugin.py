@@ -1,0 +1,134 @@
+"""One loaded plugin."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from . import _json
+from ._async import Completion
+from ._calling import call_options, raise_interrupt
+from ._managed import Managed, Out, ask_bytes, take_bytes, text
+from ._native import ffi, lib
+from .cancel import CancelToken
+from .errors import InvalidResponseError
+from .function import Function
+from .manifest import Manifest
+from .types import Health, PluginInfo, State
+
+if TYPE_CHECKING:
+    from .host import Host
+
+
+class Plugin(Managed):
+    """Made by `Host.load`. Any number of threads may use it at once; `close` ends it without waiting, `stop` in good order."""
+
+    def __init__(self, host: Host, handle: Any, identity: str) -> None:
+        self._own(handle, lib.flowplug_plugin_free)
+        self.host = host
+        self.identity = identity
+
+    def start(self, config: Any = None, timeout: float | None = None, cancel: CancelToken | None = None) -> None:
+        """Checks the config (any JSON value) and starts the plugin with it.
+
+        Raises `InvalidConfigError` (and can be tried again), `StartFailedError` with the plugin's own words in plugin_message.
+        """
+        out = Out()
+        value, _keep = text(_json.dumps(config))
+        options, _keep_options = call_options(timeout, cancel)
+        try:
+            out.check(lib.flowplug_plugin_start(self._ptr, value, options, out.error))
+        finally:
+            raise_interrupt()
+
+    def call(
+        self,
+        function: str,
+        params: Any = None,
+        *,
+        timeout: float | None = None,
+        cancel: CancelToken | None = None,
+        tag: int = 0,
+        traceparent: str | None = None,
+        parent: int | None = None,
+    ) -> Any:
+        """Calls a function of the plugin and returns its answer, parsed.
+
+        params: any JSON value, or bytes of JSON text. tag reaches the host's callbacks. parent: the request on whose behalf the
+        call is made, known where the call is made inside a callback. Raises a subclass of `FlowplugError`.
+        """
+        out, result = Out(), ffi.new("flowplug_bytes *")
+        name, _keep_name = text(function)
+        value, _keep = text(_json.dumps(params))
+        options, _keep_options = call_options(timeout, cancel, tag, traceparent, parent, trust=True)
+        try:
+            out.check(lib.flowplug_plugin_call(self._ptr, name, value, options, result, out.error))
+        finally:
+            raise_interrupt()
+        return self._parse(take_bytes(result), function)
+
+    async def acall(
+        self,
+        function: str,
+        params: Any = None,
+        *,
+        timeout: float | None = None,
+        tag: int = 0,
+        traceparent: str | None = None,
+        parent: int | None = None,
+    ) -> Any:
+        """As `call`, for asyncio. Cancelling the task cancels the call."""
+        out = Out()
+        name, _keep_name = text(function)
+        value, _keep = text(_json.dumps(params))
+        plugin, completion = self._ptr, Completion()
+        with CancelToken() as token:
+            options, _keep_options = call_options(timeout, token, tag, traceparent, parent, trust=True)
+            struct = completion.struct()
+            out.check(lib.flowplug_plugin_call_async(plugin, name, value, options, struct, out.error))
+            try:
+                answer = await completion.future
+            except asyncio.CancelledError:
+                token.cancel()
+                raise
+        return self._parse(answer, function)
+
+    def function(self, name: str) -> Function:
+        """Resolves a name once, for calls that must be fast."""
+        out, handle = Out(), ffi.new("flowplug_function **")
+        value, _keep = text(name)
+        out.check(lib.flowplug_function_new(self._ptr, value, handle, out.error))
+        return Function(self.identity, name, handle[0])
+
+    def health(self, timeout: float | None = None) -> Health:
+        """Whether it can take calls, in every state. What went wrong is `last_error`."""
+        options, _keep = call_options(timeout)
+        return cast(Health, _json.loads(ask_bytes(lib.flowplug_plugin_health, self._ptr, options)))
+
+    def info(self) -> PluginInfo:
+        """What it is and what it was granted."""
+        return cast(PluginInfo, _json.loads(ask_bytes(lib.flowplug_plugin_info, self._ptr)))
+
+    @property
+    def state(self) -> State:
+        return State(lib.flowplug_plugin_state(self._ptr))
+
+    def reload(self, manifest: Manifest, config: Any = None, timeout: float | None = None) -> None:
+        """Puts another version in its place, under the same handle; None keeps the config. A failure leaves the old one running."""
+        out = Out()
+        value, _keep = text(_json.dumps(config))
+        options, _keep_options = call_options(timeout)
+        out.check(lib.flowplug_plugin_reload(self._ptr, manifest._ptr, value, options, out.error))
+
+    def stop(self, drain: float | None = None) -> None:
+        """Refuses new calls, gives those in flight `drain` seconds (None: 30) to end, then ends them. Stopping twice is fine."""
+        out = Out()
+        options, _keep = call_options(drain)
+        out.check(lib.flowplug_plugin_stop(self._ptr, options, out.error))
+
+    def _parse(self, answer: bytes, function: str) -> Any:
+        try:
+            return _json.loads(answer)
+        except InvalidResponseError as error:
+            error.plugin, error.function = self.identity, function
+            raise

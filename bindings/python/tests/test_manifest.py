@@ -1,0 +1,90 @@
+"""Manifests and the check of configs."""
+
+import math
+
+import pytest
+
+import flowplug
+
+WASM = """
+name: greeter
+version: 1.10
+runtime: wasm
+wasm: { module: ./plugin.wasm }
+config_schema:
+  type: object
+  properties: { greeting: { type: string, minLength: 1 }, times: { type: integer } }
+  required: [greeting]
+"""
+
+
+@pytest.mark.parametrize("content", [WASM, WASM.encode()], ids=["text", "bytes"])
+def test_parse_fills_in_defaults(content):
+    with flowplug.Manifest.parse(content) as manifest:
+        fields = manifest.to_dict()
+    assert (fields["name"], fields["version"], fields["runtime"]) == ("greeter", "1.10", "wasm")
+    assert fields["wasm"]["pool"]["max_instances"] == 4
+    assert fields["wasm"]["permissions"]["memory"]["max"] == "64MB"
+
+
+def test_read_takes_a_file_and_a_folder(tmp_path):
+    (tmp_path / "plugin.yaml").write_text(WASM)
+    for path in (tmp_path, tmp_path / "plugin.yaml", str(tmp_path)):
+        with flowplug.Manifest.read(path) as manifest:
+            assert manifest.to_dict()["name"] == "greeter"
+
+
+def test_read_of_nothing(tmp_path):
+    with pytest.raises(flowplug.FlowplugError, match=r"plugin\.yaml"):
+        flowplug.Manifest.read(tmp_path)
+
+
+def test_an_unknown_field_is_a_warning_or_an_error():
+    odd = WASM + "autor: me\n"
+    with flowplug.Manifest.parse(odd) as manifest:
+        (warning,) = manifest.warnings
+    assert "autor" in warning
+    with pytest.raises(flowplug.InvalidManifestError, match="autor"):
+        flowplug.Manifest.parse(odd, strict=True)
+    with flowplug.Manifest.parse(WASM, strict=True) as manifest:
+        assert manifest.warnings == []
+
+
+def test_every_problem_is_listed():
+    with pytest.raises(flowplug.InvalidManifestError) as failure:
+        flowplug.Manifest.parse("version: 1\nruntime: jvm\n")
+    error = failure.value
+    assert error.status is flowplug.Status.INVALID_MANIFEST
+    assert {"name", "runtime"} <= {problem["field"] for problem in error.details["problems"]}
+    assert "missing name" in error.message and "invalid runtime" in error.message
+
+
+def test_configs_are_checked():
+    with flowplug.Manifest.parse(WASM) as manifest:
+        manifest.validate_config({"greeting": "hello"})
+        manifest.validate_config(b'{"greeting":"hello"}')
+        with pytest.raises(flowplug.InvalidConfigError) as failure:
+            manifest.validate_config({"greeting": "", "times": "many"})
+        paths = {violation["instance_path"] for violation in failure.value.details["violations"]}
+        assert paths == {"/greeting", "/times"}
+        with pytest.raises(flowplug.InvalidConfigError):
+            manifest.validate_config()
+        with pytest.raises(flowplug.InvalidConfigError, match="not valid JSON"):
+            manifest.validate_config(b"{")
+
+
+def test_what_json_cannot_say_is_refused_here():
+    with flowplug.Manifest.parse(WASM) as manifest:
+        with pytest.raises(ValueError):
+            manifest.validate_config(math.nan)
+        with pytest.raises(TypeError):
+            manifest.validate_config({"greeting": object()})
+
+
+def test_a_closed_manifest_says_so():
+    manifest = flowplug.Manifest.parse(WASM)
+    manifest.close()
+    manifest.close()
+    assert manifest.closed
+    with pytest.raises(flowplug.InvalidStateError, match="closed"):
+        manifest.to_dict()

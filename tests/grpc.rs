@@ -1,0 +1,371 @@
+//! gRPC plugins, against real ones: Go on hashicorp/go-plugin and Python on grpcio, built by `make plugins`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "grpc/hostile.rs"]
+mod hostile;
+#[path = "grpc/support.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flowplug::call::{Call, Cancel, Deadline};
+use flowplug::error::Kind;
+use flowplug::host::Level;
+use serde_json::{Value, json};
+use support::{Bench, SOON, built, call, children, comes_true, group, order, soon};
+
+#[test]
+fn a_go_plugin_answers_every_function() {
+    let bench = Bench::new("go-functions");
+    let (plugin, _exits) = bench.start("fixture-grpc-go", r#"{"api_key": "k", "n": 1.10}"#);
+    assert!(comes_true(|| plugin.health().ready), "{:?}", plugin.health());
+    assert_eq!(order(&plugin, json!({"do": "echo", "x": [1, "ä"]}), &soon()).unwrap(), json!({"do": "echo", "x": [1, "ä"]}));
+    assert_eq!(order(&plugin, json!({"do": "config"}), &soon()).unwrap(), json!({"api_key": "k", "n": 1.10}));
+    let as_text = json!({"context": "{\"platform\":\"p\"}", "content": "{\"do\":\"echo\",\"n\":1.50}"});
+    assert_eq!(call(&plugin, "command", &as_text, &soon()).unwrap()["n"], json!(1.50));
+    let form = call(&plugin, "form", &json!({"context": {"platform": "web"}, "values": {"a": "x", "b": [1]}}), &soon()).unwrap();
+    assert_eq!((&form["title"], &form["model"]), (&json!("web"), &json!({"a": "x", "b": "[1]"})));
+    assert!(call(&plugin, "rules", &Value::Null, &soon()).unwrap().is_array());
+    assert_eq!(call(&plugin, "help", &json!({"ignored": 1}), &soon()).unwrap(), json!({"fixture": ["echo", "error"]}));
+    assert_eq!(call(&plugin, "bootstrap", &Value::Null, &soon()).unwrap(), Value::Null);
+    let ability = call(&plugin, "ability_call", &json!({"operation": "echo", "params": {"q": 1}}), &soon()).unwrap();
+    assert_eq!(ability["data"], json!({"q": 1}));
+    let events = call(&plugin, "webhook_convert", &json!({"payload": "aGVsbG8="}), &soon()).unwrap();
+    assert_eq!(events[0]["data"]["payload"], "hello");
+    let url = call(&plugin, "oauth_authorize", &json!({"state": "s1"}), &soon()).unwrap();
+    assert_eq!(url["url"], "https://login.example.com/authorize?state=s1");
+    assert_eq!(call(&plugin, "oauth_callback", &json!({"state": "s", "code": "c"}), &soon()).unwrap()["access_token"], "token-for-c");
+    for name in ["input", "webservice", "init", "nonsense", ""] {
+        assert_eq!(plugin.resolve(name).unwrap_err().kind(), Kind::UnknownFunction, "{name}");
+    }
+    let error = order(&plugin, json!({"do": "error", "text": "no such thing\u{1b}"}), &soon()).unwrap_err();
+    assert_eq!((error.kind(), error.plugin_message()), (Kind::Plugin, "no such thing\u{fffd}"));
+    plugin.stop(&Deadline::after(SOON));
+}
+
+#[test]
+fn a_plugin_of_plain_go_plugin_works_unchanged() {
+    let bench = Bench::new("plain");
+    let (plugin, _exits) = bench.start("fixture-grpc-plain", "null");
+    assert!(comes_true(|| plugin.health().ready));
+    assert_eq!(call(&plugin, "command", &json!({"content": {"a": 1}}), &soon()).unwrap(), json!({"a": 1}));
+    let error = call(&plugin, "command", &json!({}), &soon()).unwrap_err();
+    assert_eq!((error.kind(), error.plugin_message()), (Kind::Plugin, "say something"));
+    assert_eq!(call(&plugin, "help", &Value::Null, &soon()).unwrap_err().kind(), Kind::UnknownFunction);
+    assert!(bench.host.wait_for_log(|seen| seen.message == "plain is starting" && seen.level == Level::Info));
+    plugin.stop(&Deadline::after(SOON));
+}
+
+#[test]
+fn a_python_plugin_answers_calls_from_many_threads() {
+    let bench = Bench::new("python");
+    let (plugin, _exits) = bench.start("fixture-grpc-python", r#"{"a": 1}"#);
+    assert!(comes_true(|| plugin.health().ready));
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let plugin = &plugin;
+            scope.spawn(move || {
+                for i in 0..20 {
+                    let said = json!({"do": "echo", "n": n * 100 + i});
+                    assert_eq!(order(plugin, said.clone(), &soon()).unwrap(), said);
+                }
+            });
+        }
+    });
+    let error = order(&plugin, json!({"do": "raise", "text": "oops"}), &soon()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Plugin, "{error}");
+    let big = order(&plugin, json!({"do": "big", "size": 3 << 20}), &soon()).unwrap();
+    assert_eq!(big.as_str().unwrap().len(), 3 << 20);
+    plugin.stop(&Deadline::after(SOON));
+}
+
+#[test]
+fn host_calls_belong_to_the_call_that_made_them() {
+    let bench = Bench::new("asks");
+    let (plugin, _exits) = bench.start("fixture-grpc-go", r#"{"api_key": "secret", "limit": 5}"#);
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut how = soon();
+    (how.tag, how.traceparent) = (77, trace.into());
+    let ask = |function: &str, args: Value| order(&plugin, json!({"do": "host", "fn": function, "args": args}), &how).unwrap();
+    assert_eq!(ask("get_config", json!({"key": "api_key"})), json!({"value": "secret"}));
+    assert_eq!(ask("get_config", json!({"key": "limit"})), json!({"value": "5"}));
+    assert_eq!(ask("get_config", json!({"key": "nothing"}))["error"], Value::Null);
+    assert!(ask("get_config", json!({"key": "fail"}))["error"].as_str().unwrap().contains("on fire"));
+    assert_eq!(ask("kv_get", json!({"key": "k"})), json!({"missing": true}));
+    assert_eq!(ask("kv_set", json!({"key": "k", "value": "v"})), json!({"done": true}));
+    assert_eq!(ask("kv_get", json!({"key": "k"})), json!({"value": "v"}));
+    assert_eq!(ask("kv_set", json!({"key": "empty", "value": ""})), json!({"done": true}));
+    assert_eq!(ask("kv_get", json!({"key": "empty"})), json!({"value": ""}));
+    assert!(ask("kv_get", json!({"key": "fail"}))["error"].as_str().unwrap().contains("on fire"));
+    assert!(ask("kv_set", json!({"key": "fail"}))["error"].as_str().unwrap().contains("on fire"));
+    assert_eq!(ask("kv_delete", json!({"key": "k"})), json!({"done": true}));
+    assert_eq!(bench.host.kv.lock().unwrap().keys().collect::<Vec<_>>(), ["plugin:asks:empty"]);
+    let response = ask("http_request", json!({"method": "POST", "url": "http://127.0.0.1:1/x", "body": "ping"}));
+    assert_eq!((&response["value"]["status"], &response["value"]["body"]), (&json!(201), &json!("ping")));
+    assert!(ask("http_request", json!({"method": "GET", "url": "http://example.com/"}))["error"].as_str().unwrap().contains("example.com"));
+    ask("emit_event", json!({"event_type": "bookmark.created", "source": "asks", "data": {"id": 1}}));
+    let event: Value = serde_json::from_str(&bench.host.events.lock().unwrap()[0]).unwrap();
+    assert_eq!((&event["event_type"], &event["source"]), (&json!("bookmark.created"), &json!("asks")));
+    assert_eq!(event["data"]["id"], 1);
+    ask("log", json!({"level": 2, "message": "careful", "fields": {"a": "b"}}));
+    let fits = |seen: &support::Seen| seen.message == "careful" && seen.level == Level::Warn && seen.tag == 77;
+    assert!(bench.host.wait_for_log(|seen| fits(seen) && seen.fields == [("a".to_owned(), "b".to_owned())]));
+    let asked = bench.host.asked.lock().unwrap();
+    assert!(asked.iter().all(|what| what.ends_with(&format!("by \"command\" tag 77 trace {trace:?}"))), "{asked:#?}");
+    plugin.stop(&Deadline::after(SOON));
+}
+
+#[test]
+fn a_host_call_ends_with_the_call_it_belongs_to() {
+    let bench = Bench::new("waits");
+    let (plugin, _exits) = bench.start("fixture-grpc-go", "null");
+    let asks = json!({"do": "host", "fn": "kv_get", "args": {"key": "wait"}});
+    let begun = Instant::now();
+    let error = order(&plugin, asks, &Call::new(Deadline::after(Duration::from_millis(200)))).unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    plugin.stop(&Deadline::after(SOON));
+}
+
+#[test]
+fn a_call_inside_a_host_callback_reaches_the_same_plugin() {
+    let bench = Bench::new("nested");
+    let (plugin, _exits) = bench.start("fixture-grpc-go", "null");
+    let own = plugin.clone();
+    let answer = bench.runtime.block_on(bench.runtime.spawn_blocking(move || order(&own, json!({"do": "echo"}), &soon()))).unwrap();
+    assert_eq!(answer.unwrap(), json!({"do": "echo"}));
+    plugin.stop(&Deadline::after(SOON));
+}
+
+#[test]
+fn a_timeout_and_a_cancel_end_one_call_and_no_other() {
+    let bench = Bench::new("ends");
+    let (plugin, _exits) = bench.start("fixture-grpc-go", "null");
+    let (other, cancel) = (plugin.clone(), Cancel::new());
+    let long = std::thread::spawn(move || order(&other, json!({"do": "sleep", "ms": 1500}), &soon()));
+    let begun = Instant::now();
+    let error = order(&plugin, json!({"do": "sleep", "ms": 60_000}), &Call::new(Deadline::after(Duration::from_millis(100)))).unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let mut how = soon();
+    how.cancel = Some(cancel.clone());
+    let other = plugin.clone();
+    let ended = std::thread::spawn(move || order(&other, json!({"do": "sleep", "ms": 60_000}), &how));
+    cancel.cancel();
+    assert_eq!(ended.join().unwrap().unwrap_err().kind(), Kind::Cancelled);
+    let mut how = soon();
+    how.cancel = Some(cancel);
+    assert_eq!(order(&plugin, json!({"do": "echo"}), &how).unwrap_err().kind(), Kind::Cancelled);
+    assert_eq!(long.join().unwrap().unwrap(), json!({"slept": 1500}));
+    assert_eq!(order(&plugin, json!({"do": "echo"}), &soon()).unwrap(), json!({"do": "echo"}));
+    plugin.stop(&Deadline::after(SOON));
+}
+
+#[test]
+fn calls_that_nobody_waits_for_are_answered_too() {
+    let bench = Bench::new("async");
+    let (plugin, _exits) = bench.start("fixture-grpc-go", "null");
+    let command = plugin.resolve("command").unwrap();
+    let ask = |content: &str, how: Call| {
+        let params = format!("{{\"content\": {content}}}").into_bytes();
+        bench.runtime.spawn(plugin.call_async(command, "command", params, how))
+    };
+    let answers: Vec<_> = (0..50).map(|n| ask(&format!("{{\"do\":\"echo\",\"n\":{n}}}"), soon())).collect();
+    for (n, answer) in answers.into_iter().enumerate() {
+        let answer = bench.runtime.block_on(answer).unwrap().unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&answer).unwrap()["n"], n);
+    }
+    let cancel = Cancel::new();
+    let mut how = soon();
+    how.cancel = Some(cancel.clone());
+    let slow = ask(r#"{"do": "sleep", "ms": 60000}"#, how);
+    cancel.cancel();
+    assert_eq!(bench.runtime.block_on(slow).unwrap().unwrap_err().kind(), Kind::Cancelled);
+    plugin.stop(&Deadline::after(SOON));
+    let late = ask(r#"{"do": "echo"}"#, soon());
+    assert_eq!(bench.runtime.block_on(late).unwrap().unwrap_err().kind(), Kind::InvalidState);
+}
+
+#[test]
+fn a_crash_ends_the_calls_in_flight_and_is_told_once() {
+    for name in ["fixture-grpc-go", "fixture-grpc-python"] {
+        let bench = Bench::new("crash");
+        let (plugin, exits) = bench.start(name, "null");
+        let other = plugin.clone();
+        let waiting = std::thread::spawn(move || order(&other, json!({"do": "sleep", "ms": 60_000}), &soon()));
+        assert!(comes_true(|| order(&plugin, json!({"do": "echo"}), &soon()).is_ok()));
+        let begun = Instant::now();
+        let error = order(&plugin, json!({"do": "crash"}), &soon()).unwrap_err();
+        for error in [error, waiting.join().unwrap().unwrap_err()] {
+            assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+            assert_eq!(error.details()["exit_status"], 3, "{error:?}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        let told = exits.recv_timeout(SOON).unwrap();
+        assert_eq!((told.kind(), &told.details()["exit_status"]), (Kind::Unavailable, &json!(3)));
+        assert_eq!(order(&plugin, json!({"do": "echo"}), &soon()).unwrap_err().kind(), Kind::Unavailable);
+        let health = plugin.health();
+        assert!(!health.ready && health.last_error.contains("exit status 3"), "{health:?}");
+        plugin.stop(&Deadline::after(SOON));
+        assert!(exits.recv().is_err(), "told once");
+    }
+}
+
+#[test]
+fn a_kill_is_told_with_its_signal_and_what_a_crash_printed() {
+    let bench = Bench::new("killed-plugin");
+    let (plugin, exits) = bench.start("fixture-grpc-python", "null");
+    for text in ["all is well", "fatal error: no memory", "goroutine 1"] {
+        order(&plugin, json!({"do": "stderr", "text": text}), &soon()).unwrap();
+    }
+    assert!(bench.host.wait_for_log(|seen| seen.message == "goroutine 1" && seen.level == Level::Error));
+    let other = plugin.clone();
+    let waiting = std::thread::spawn(move || order(&other, json!({"do": "sleep", "ms": 60_000}), &soon()));
+    let killed = std::process::Command::new("kill").args(["-9", &plugin.pid().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(waiting.join().unwrap().unwrap_err().kind(), Kind::Unavailable);
+    let told = exits.recv_timeout(SOON).unwrap();
+    assert_eq!(told.details()["signal"], 9);
+    assert_eq!(told.details()["stderr"], json!(["fatal error: no memory", "goroutine 1"]), "{told:?}");
+    plugin.stop(&Deadline::after(SOON));
+    assert!(bench.left_behind().is_empty());
+}
+
+#[test]
+fn a_stop_leaves_no_process_and_no_folder() {
+    for name in ["fixture-grpc-go", "fixture-grpc-python"] {
+        let bench = Bench::new("stops");
+        let (plugin, exits) = bench.start(name, "null");
+        let pid = plugin.pid();
+        assert!(!group(pid).is_empty());
+        assert_eq!(bench.left_behind().len(), 1);
+        let other = plugin.clone();
+        let waiting = std::thread::spawn(move || order(&other, json!({"do": "sleep", "ms": 60_000}), &soon()));
+        assert!(comes_true(|| order(&plugin, json!({"do": "pid"}), &soon()).is_ok()));
+        let begun = Instant::now();
+        plugin.stop(&Deadline::after(Duration::from_millis(100)));
+        assert!(begun.elapsed() < Duration::from_millis(100) + Duration::from_secs(4), "{:?}", begun.elapsed());
+        let ended = waiting.join().unwrap().unwrap_err().kind();
+        assert!(matches!(ended, Kind::Cancelled | Kind::InvalidState), "{ended:?}");
+        assert_eq!(order(&plugin, json!({"do": "echo"}), &soon()).unwrap_err().kind(), Kind::InvalidState);
+        plugin.stop(&Deadline::never());
+        assert!(group(pid).is_empty() && !children(std::process::id()).contains(&pid), "{name}");
+        assert!(bench.left_behind().is_empty(), "{:?}", bench.left_behind());
+        assert!(exits.try_recv().is_err(), "a stop is no crash");
+    }
+}
+
+#[test]
+fn a_plugin_that_is_dropped_is_killed() {
+    let bench = Bench::new("drops");
+    let (plugin, _exits) = bench.start("fixture-grpc-go", "null");
+    let pid = plugin.pid();
+    drop(plugin);
+    assert!(comes_true(|| !std::path::Path::new(&format!("/proc/{pid}")).exists()));
+    assert!(bench.left_behind().is_empty());
+}
+
+#[test]
+fn a_killed_host_leaves_no_process() {
+    const ROLE: &str = "FLOWPLUG_TEST_HOST";
+    if std::env::var_os(ROLE).is_some() {
+        let bench = Bench::new("killed");
+        let (plugin, _exits) = bench.start("fixture-grpc-python", "null");
+        println!("plugin {} folder {}", plugin.pid(), bench.sockets.display());
+        loop {
+            std::thread::park();
+        }
+    }
+    let mut host = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_killed_host_leaves_no_process", "--nocapture"])
+        .env(ROLE, "1")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(host.stdout.take().unwrap()));
+    let line = lines.find_map(|line| line.ok()?.split_once("plugin ").map(|(_, rest)| rest.to_owned())).unwrap();
+    let (pid, folder) = line.split_once(" folder ").unwrap();
+    let pid: i32 = pid.parse().unwrap();
+    let all = children(host.id());
+    assert!(all.contains(&pid) && all.len() == 2, "the plugin and its watchdog: {all:?}");
+    assert!(!group(pid).is_empty());
+    host.kill().unwrap();
+    host.wait().unwrap();
+    let alive = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    assert!(comes_true(|| group(pid).is_empty() && !all.iter().any(alive)), "{:?}", group(pid));
+    // What it left is swept by the next host that uses the folder.
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+    let mut next = Bench::new("sweeps");
+    next.sockets = folder.into();
+    let (plugin, _exits) = next.load_manifest(&built("fixture-grpc-go"), Deadline::after(SOON)).unwrap();
+    assert_eq!(next.left_behind().len(), 1);
+    plugin.stop(&Deadline::after(SOON));
+    assert!(next.left_behind().is_empty());
+}
+
+#[test]
+fn a_config_that_the_plugin_refuses_fails_its_start() {
+    for name in ["fixture-grpc-go", "fixture-grpc-python"] {
+        let bench = Bench::new("refuses");
+        let (plugin, _exits) = bench.load_manifest(&built(name), Deadline::after(SOON)).unwrap();
+        let error = plugin.start(r#"{"fail": "no key"}"#, &soon()).unwrap_err();
+        assert_eq!(error.kind(), Kind::StartFailed, "{error}");
+        assert!(error.plugin_message().contains("no key"), "{error:?}");
+        plugin.stop(&Deadline::after(SOON));
+    }
+}
+
+#[test]
+fn what_a_plugin_prints_reaches_the_log_and_a_flood_is_cut() {
+    let bench = Bench::new("prints");
+    let (plugin, _exits) = bench.start("fixture-grpc-go", "null");
+    order(&plugin, json!({"do": "output", "lines": 3}), &soon()).unwrap();
+    assert!(bench.host.wait_for_log(|seen| seen.message == "out 2"));
+    assert!(bench.host.wait_for_log(|seen| seen.message == "err 2"));
+    assert!(bench.host.wait_for_log(|seen| {
+        seen.message == "from hclog" && seen.level == Level::Warn && seen.fields.contains(&("answer".to_owned(), "42".to_owned()))
+    }));
+    for _ in 0..5 {
+        order(&plugin, json!({"do": "output", "lines": 20_000}), &soon()).unwrap();
+    }
+    assert!(bench.host.wait_for_log(|seen| seen.message.contains("were dropped")));
+    assert_eq!(order(&plugin, json!({"do": "echo"}), &soon()).unwrap(), json!({"do": "echo"}));
+    plugin.stop(&Deadline::after(SOON));
+}
+
+#[test]
+fn messages_are_bounded_both_ways() {
+    let mut small = support::grants();
+    small.message_size = 64 << 10;
+    let bench = Bench::with("bounded", small);
+    let (plugin, _exits) = bench.start("fixture-grpc-go", "null");
+    let error = order(&plugin, json!({"do": "big", "bytes": 100 << 10}), &soon()).unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidResponse, "{error}");
+    let error = order(&plugin, json!({"do": "echo", "x": "x".repeat(100 << 10)}), &soon()).unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
+    assert_eq!(order(&plugin, json!({"do": "echo"}), &soon()).unwrap(), json!({"do": "echo"}));
+    plugin.stop(&Deadline::after(SOON));
+}
+
+#[test]
+fn threads_share_one_plugin() {
+    let bench = Bench::new("threads");
+    let (plugin, _exits) = bench.start("fixture-grpc-go", "null");
+    let threads: Vec<_> = (0..16)
+        .map(|n| {
+            let plugin: Arc<_> = plugin.clone();
+            std::thread::spawn(move || (0..100).all(|i| order(&plugin, json!({"do": "echo", "n": n, "i": i}), &soon()).unwrap()["i"] == i))
+        })
+        .collect();
+    assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+    plugin.stop(&Deadline::after(SOON));
+}

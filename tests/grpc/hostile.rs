@@ -1,0 +1,168 @@
+//! Programs that are no plugins, or bad ones: shell scripts that begin as a plugin does.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use flowplug::call::Deadline;
+use flowplug::error::{Error, Kind};
+use flowplug::manifest::Manifest;
+
+use crate::support::{Bench, SOON, children, comes_true, group};
+
+/// A folder with a plugin whose program is this text.
+struct Plugin {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+impl Plugin {
+    fn new(name: &str, program: &[u8], more: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("fpp-{}-{name}", std::process::id()));
+        drop(std::fs::remove_dir_all(&folder));
+        std::fs::create_dir_all(&folder).unwrap();
+        let binary = folder.join("plugin");
+        std::fs::write(&binary, program).unwrap();
+        std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let text = format!("name: bad\nruntime: grpc\ngrpc:\n  binary: ./plugin\n{more}");
+        let manifest = Manifest::parse(text.as_bytes(), &folder, true).unwrap();
+        Plugin { folder, manifest }
+    }
+
+    /// Loads it, which must fail, and sees that nothing stays.
+    fn fails(&self, bench: &Bench) -> Error {
+        let error = bench.load_manifest(&self.manifest, Deadline::after(SOON)).map(|_| ()).unwrap_err();
+        assert!(bench.left_behind().is_empty(), "{error}: {:?}", bench.left_behind());
+        error
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
+
+fn script(text: &str) -> Vec<u8> {
+    format!("#!/bin/sh\n{text}\n").into_bytes()
+}
+
+#[test]
+fn each_bad_handshake_is_an_error_that_says_which() {
+    let bench = Bench::new("handshake");
+    let long = "x".repeat(20_000);
+    let cert = "A".repeat(300);
+    for (name, text, kind, says) in [
+        ("exit", "echo broken >&2; exit 7".to_owned(), Kind::LoadFailed, "exit status 7"),
+        ("signal", "kill -9 $$".to_owned(), Kind::LoadFailed, "signal 9"),
+        ("closed", "exec >&-; sleep 60".to_owned(), Kind::LoadFailed, "closed its standard output"),
+        ("endless", format!("printf '{long}'; sleep 60"), Kind::LoadFailed, "without the end of a line"),
+        ("noise", "yes 'hello hello hello hello'".to_owned(), Kind::LoadFailed, "no handshake"),
+        ("core", "echo '2|1|unix|/tmp/x|grpc'; sleep 60".to_owned(), Kind::LoadFailed, "core protocol"),
+        ("app", "echo '1|9|unix|/tmp/x|grpc'; sleep 60".to_owned(), Kind::LoadFailed, "version \"9\""),
+        ("netrpc", "echo '1|1|unix|/tmp/x|netrpc'; sleep 60".to_owned(), Kind::LoadFailed, "netrpc"),
+        ("short", "echo '1|1'; sleep 60".to_owned(), Kind::LoadFailed, "four fields"),
+        ("absent", "echo '1|1|unix|/nonexistent/socket|grpc'; sleep 60".to_owned(), Kind::LoadFailed, "cannot be reached"),
+        ("file", "echo \"1|1|unix|$0|grpc\"; sleep 60".to_owned(), Kind::LoadFailed, "is not a socket"),
+        ("tcp", "echo '1|1|tcp|127.0.0.1:1|grpc'; sleep 60".to_owned(), Kind::PermissionDenied, "tcp: true"),
+        ("tls", format!("echo '1|1|unix|/tmp/x|grpc|{cert}'; sleep 60"), Kind::Unsupported, "TLS"),
+        ("partial", "printf '1|1|unix|'; exit 0".to_owned(), Kind::LoadFailed, "exit status 0"),
+    ] {
+        let error = Plugin::new(name, &script(&text), "").fails(&bench);
+        assert_eq!(error.kind(), kind, "{name}: {error}");
+        assert!(error.message().contains(says), "{name}: {error}");
+    }
+    assert!(comes_true(|| children(std::process::id()).iter().all(|pid| !is_shell(*pid))));
+}
+
+fn is_shell(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("fpp-") && line.contains("/bin/sh"))
+}
+
+#[test]
+fn the_last_words_of_a_plugin_that_fails_are_kept() {
+    let bench = Bench::new("words");
+    let error = Plugin::new("words", &script("echo one >&2; echo 'cannot open the database' >&2; exit 3"), "").fails(&bench);
+    assert_eq!(error.details()["exit_status"], 3);
+    assert_eq!(error.details()["stderr"], serde_json::json!(["one", "cannot open the database"]));
+    assert!(error.message().contains("cannot open the database"), "{error}");
+}
+
+#[test]
+fn a_program_that_cannot_run_says_why() {
+    let bench = Bench::new("cannot-run");
+    let foreign = [b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xff\xff".as_slice(), &[0; 100]].concat();
+    for (name, program, says) in [
+        ("arch", foreign, "another architecture"),
+        ("no-shebang", b"echo hello".to_vec(), "another architecture"),
+        ("interpreter", b"#!/no/such/interpreter\n".to_vec(), "interpreter"),
+    ] {
+        let error = Plugin::new(name, &program, "").fails(&bench);
+        assert_eq!(error.kind(), Kind::LoadFailed, "{name}: {error}");
+        assert!(error.message().contains(says), "{name}: {error}");
+    }
+    let plugin = Plugin::new("mode", &script("exit 0"), "");
+    std::fs::set_permissions(plugin.folder.join("plugin"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(plugin.fails(&bench).message().contains("chmod +x"));
+    std::fs::remove_file(plugin.folder.join("plugin")).unwrap();
+    assert!(plugin.fails(&bench).message().contains("does not exist"));
+    let digest = format!("  sha256: {}\n", "0".repeat(64));
+    let error = Plugin::new("digest", &script("touch \"$(dirname $0)/ran\""), &digest).fails(&bench);
+    assert!(error.message().contains("grpc.sha256"), "{error}");
+    let error = Plugin::new("tls-asked", &script("exit 0"), "  tls: required\n").fails(&bench);
+    assert_eq!(error.kind(), Kind::Unsupported);
+}
+
+#[test]
+fn a_plugin_that_says_nothing_is_ended_in_time_with_its_group() {
+    let bench = Bench::new("silent");
+    let plugin = Plugin::new("silent", &script("sleep 600 & echo $$ > \"$(dirname $0)/pid\"; sleep 600"), "  start_timeout: 300ms\n");
+    let begun = Instant::now();
+    let error = plugin.fails(&bench);
+    assert_eq!(error.kind(), Kind::Timeout, "{error}");
+    assert!(error.message().contains("start_timeout"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    let pid: i32 = std::fs::read_to_string(plugin.folder.join("pid")).unwrap().trim().parse().unwrap();
+    assert!(comes_true(|| group(pid).is_empty()));
+}
+
+#[test]
+fn a_socket_that_speaks_no_grpc_is_refused() {
+    let bench = Bench::new("garbage");
+    let (pipe, folder) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python"), "PLUGIN_UNIX_SOCKET_DIR");
+    assert!(pipe.exists(), "{} is not there: run `make plugins`", pipe.display());
+    let program = format!(
+        "#!{}\nimport os, socket\npath = os.environ['{folder}'] + '/s'\ns = socket.socket(socket.AF_UNIX)\ns.bind(path)\ns.listen()\n\
+         print('noise first')\nprint('1|1|unix|' + path + '|grpc', flush=True)\nwhile True:\n    c, _ = s.accept()\n    c.sendall(b'garbage' * 100)\n    c.close()\n",
+        pipe.display()
+    );
+    let error = Plugin::new("garbage", program.as_bytes(), "").fails(&bench);
+    assert_eq!(error.kind(), Kind::LoadFailed, "{error}");
+    assert!(error.message().contains("does not speak gRPC"), "{error}");
+    assert!(bench.host.wait_for_log(|seen| seen.message == "noise first"));
+}
+
+#[test]
+fn the_environment_of_a_plugin_is_small_and_its_own() {
+    let bench = Bench::new("environment");
+    let more = "  args: [\"a b\", \"\"]\n  env: { MINE: \"x=y\", PLUGIN_CLIENT_CERT: no, FLOWBOT_PLUGIN: no }\n";
+    let text = "env | sort > \"$(dirname $0)/env\"; printf '%s|' \"$@\" > \"$(dirname $0)/args\"; readlink /proc/self/fd/0 > \"$(dirname $0)/stdin\"; ls /proc/self/fd > \"$(dirname $0)/fds\"; exit 0";
+    let plugin = Plugin::new("environment", &script(text), more);
+    // A descriptor that a careless embedding program lets its children have.
+    let leak = std::process::Command::new("/bin/true").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    plugin.fails(&bench);
+    drop(leak.wait_with_output());
+    let read = |name: &str| std::fs::read_to_string(plugin.folder.join(name)).unwrap();
+    let env = read("env");
+    let names: Vec<&str> = env.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+    for name in &names {
+        let known = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_", "MINE"].contains(name);
+        assert!(known || name.starts_with("PLUGIN_") || name.starts_with("FLOWBOT_"), "{name}");
+    }
+    for line in ["MINE=x=y", "FLOWBOT_PLUGIN=flowbot-plugin-v1", "PLUGIN_PROTOCOL_VERSIONS=1", "PLUGIN_MIN_PORT=10000", "PLUGIN_MAX_PORT=25000"] {
+        assert!(env.lines().any(|own| own == line), "{line} in {env}");
+    }
+    assert!(env.contains("FLOWBOT_HOST_ADDRESS=unix:/") && env.contains("FLOWBOT_HOST_TOKEN=") && env.contains("PLUGIN_UNIX_SOCKET_DIR=/"));
+    assert!(!names.contains(&"PLUGIN_CLIENT_CERT"));
+    assert_eq!((read("args").as_str(), read("stdin").trim()), ("a b||", "/dev/null"));
+}

@@ -1,0 +1,8 @@
+(module
+  ;; A known name with a type that is none of its forms.
+  (import "flowbot" "kv_get" (func (param f32)))
+  (memory (export "memory") 2)
+  (data (i32.const 16) "{\"data\":true}")
+  (func (export "alloc") (param i32) (result i32) (i32.const 65536))
+  (func (export "command") (param i32 i32) (result i64) (i64.const 68719476749))
+)

@@ -1,0 +1,8 @@
+(module
+  ;; An endless start section: instantiation itself does not return.
+  (memory (export "memory") 2)
+  (data (i32.const 16) "{\"data\":true}")
+  (func (export "alloc") (param i32) (result i32) (i32.const 65536))
+  (func (export "command") (param i32 i32) (result i64) (i64.const 68719476749))
+  (func $forever (loop $l (br $l)))
+  (start $forever))

@@ -1,0 +1,25 @@
+//! The wasm runner, through its public face: what guests can do, and what they cannot.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "wasm/support.rs"]
+mod support;
+
+#[path = "wasm/calls.rs"]
+mod calls;
+#[path = "wasm/hostile.rs"]
+mod hostile;
+#[path = "wasm/imports.rs"]
+mod imports;
+#[path = "wasm/load.rs"]
+mod load;
+#[path = "wasm/sharing.rs"]
+mod sharing;
+#[path = "wasm/wasi.rs"]
+mod wasi;
