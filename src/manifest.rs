@@ -59,22 +59,29 @@ impl RuntimeKind {
 /// What the plugin implements; all zero gates nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provides {
+    /// The functions of a module: `command`, `form`, `rules`, `help`, `bootstrap`, `input`, `webservice`.
     pub module: bool,
+    /// Capabilities that it is a backend of.
     pub abilities: Vec<AbilityDecl>,
+    /// There if it is a provider: `webhook_convert`, `oauth_authorize`, `oauth_callback`.
     pub provider: Option<ProviderDecl>,
 }
 
 /// A capability and its operations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AbilityDecl {
+    /// The capability, such as `bookmark`.
     pub capability: String,
+    /// Those of its operations that `ability_call` takes.
     pub operations: Vec<String>,
 }
 
 /// A provider, with or without OAuth.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProviderDecl {
+    /// The service that it speaks for.
     pub name: String,
+    /// Whether it authorises users by OAuth.
     pub oauth: bool,
 }
 
@@ -83,14 +90,21 @@ pub struct ProviderDecl {
 pub struct GrpcConfig {
     /// As written. Relative: against the manifest's folder; a bare name: that folder first, then `PATH`.
     pub binary: String,
+    /// Arguments of the program, as written.
     pub args: Vec<String>,
+    /// Variables beside the child's minimal environment.
     pub env: BTreeMap<String, String>,
+    /// Hosts that `HTTPRequest` may reach.
     pub http: Vec<HostPattern>,
     /// Bytes.
     pub http_max_response: u64,
+    /// The longest wait for the handshake.
     pub start_timeout: Duration,
+    /// The bound of a call without a deadline of its caller's.
     pub call_timeout: Duration,
+    /// What happens when the process ends unexpectedly.
     pub restart: Restart,
+    /// Whether the connection is encrypted and both ends identified.
     pub tls: Tls,
     /// Lower-case hex.
     pub sha256: Option<String>,
@@ -99,20 +113,29 @@ pub struct GrpcConfig {
 /// Supervision of a crashed process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restart {
+    /// Whether the process is started again at all.
     pub policy: RestartPolicy,
+    /// How many times in a row; a minute of health resets the count.
     pub max_restarts: u32,
+    /// The wait before the first restart; it grows from there.
     pub backoff: Duration,
 }
 
+/// Whether a process that ended is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestartPolicy {
+    /// It stays ended.
     Never,
+    /// It is started again, unless it was asked to end.
     OnFailure,
 }
 
+/// TLS between the host and a gRPC plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
+    /// None: a Unix socket in a private folder goes without.
     Off,
+    /// Both ends show certificates, or the plugin is refused.
     Required,
 }
 
@@ -121,16 +144,23 @@ pub enum Tls {
 pub struct WasmConfig {
     /// As written. Relative: against the manifest's folder.
     pub module: String,
+    /// Instances that may live at once, at least 1.
     pub max_instances: u32,
+    /// The longest wait for an instance.
     pub wait_timeout: Duration,
+    /// A fresh instance for every call.
     pub instance_per_call: bool,
+    /// Hosts that `HTTPRequest` may reach.
     pub http: Vec<HostPattern>,
     /// Bytes.
     pub http_max_response: u64,
+    /// Folders that the guest sees.
     pub filesystem: Vec<FsPermission>,
     /// Bytes, of all linear memories of an instance together.
     pub memory_max: u64,
+    /// Wall clock of one call, its waiting and its host calls included.
     pub timeout: Duration,
+    /// A deterministic bound of one call beside the timeout.
     pub fuel: Option<u64>,
     /// Lower-case hex.
     pub sha256: Option<String>,
@@ -141,6 +171,7 @@ pub struct WasmConfig {
 pub struct FsPermission {
     /// As written.
     pub path: String,
+    /// The mode is `readwrite`, not `read`.
     pub writable: bool,
 }
 
@@ -156,10 +187,15 @@ impl FsPermission {
 pub struct Manifest {
     /// A label for people; the identity comes from where the plugin was found.
     pub name: String,
+    /// As written, like every text; empty if absent.
     pub version: String,
+    /// What the plugin is for.
     pub description: String,
+    /// Who made it.
     pub author: String,
+    /// Where it runs.
     pub runtime: RuntimeKind,
+    /// What it implements.
     pub provides: Provides,
     /// There if `runtime` is [`RuntimeKind::Grpc`].
     pub grpc: Option<GrpcConfig>,
@@ -266,7 +302,7 @@ impl Manifest {
     /// which is `null`, and is checked as `{}` where the schema's type is `object`.
     ///
     /// The check ends at the deadline, and after half a minute at the latest. Errors: `invalid_config`, with the
-    /// violations in the details; `timeout`; `busy` if too many checks that never end run already.
+    /// violations in the details; `timeout`; `busy` if too many checks that do not end run already.
     pub fn validate_config(&self, config: &[u8], deadline: &Deadline) -> Result<Value> {
         let absent = config.iter().all(u8::is_ascii_whitespace);
         let value = if absent {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::call::{Call, Chain, Deadline, Sink};
+use crate::call::{Call, Cancel, Chain, Deadline, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::host::{Host, PluginContext};
 use crate::manifest::Manifest;
@@ -185,6 +185,9 @@ impl Plugin {
     /// Calls a function that was found by this name before.
     pub fn call_function(&self, function: Function, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
         self.check_running(name)?;
+        if call.cancel.as_ref().is_some_and(Cancel::is_set) {
+            return Err(self.attribute(Error::new(Kind::Cancelled, "The call was cancelled before it began."), name));
+        }
         let provides = &self.manifest.provides;
         let result = if sys::stack_left() < self.runner.native_stack() {
             let on_thread = || {

@@ -36,6 +36,7 @@ pub struct Grants {
     pub memory: u64,
     /// Wall clock of one call.
     pub timeout: Duration,
+    /// Instances of a wasm plugin that may live at once.
     pub max_instances: u32,
     /// Fuel of one call; none: no bound.
     pub fuel: Option<u64>,
@@ -45,9 +46,13 @@ pub struct Grants {
     pub message_size: u64,
     /// Bytes of a wasm module.
     pub module_size: u64,
+    /// Functions of a wasm module.
     pub module_functions: u64,
+    /// Wall clock of loading the plugin.
     pub load_timeout: Duration,
+    /// What it may store.
     pub kv: KvQuota,
+    /// What it may emit.
     pub rates: Rates,
     /// A plugin that listens on TCP without TLS is taken.
     pub tcp: bool,
@@ -60,22 +65,29 @@ pub struct Mount {
     pub host: PathBuf,
     /// The paths under which the guest sees it.
     pub guest: Vec<String>,
+    /// The guest may write in it.
     pub writable: bool,
 }
 
 /// Bounds of the embedded KV store, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvQuota {
+    /// One key.
     pub key: u64,
+    /// One value.
     pub value: u64,
+    /// All of a plugin's keys and values together.
     pub total: u64,
 }
 
 /// Bounds of what a plugin may emit, per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
+    /// Log records.
     pub log: u32,
+    /// Events.
     pub event: u32,
+    /// Lines on standard output and standard error.
     pub output: u32,
 }
 

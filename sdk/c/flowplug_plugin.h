@@ -20,8 +20,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __wasm__
 #define FP_EXPORT(name) __attribute__((export_name(name)))
 #define FP_IMPORT(name) __attribute__((import_module("flowbot"), import_name(name)))
+#else /* compiled for the machine at hand, where a plugin's own tests define the imports that they need */
+#define FP_EXPORT(name)
+#define FP_IMPORT(name) extern
+#endif
 /* The helpers below are static; a plugin that does not use one of them shall not be warned about it. */
 #define FP_HELPER __attribute__((unused)) static
 
@@ -260,11 +265,12 @@ FP_HELPER fp_str fp_json_get(fp_str object, const char *name) {
   return (fp_str){0};
 }
 
-/* The whole number that a value is; 0 if it is none. */
+/* The whole number that a value is, modulo 2^32; 0 if it is none. */
 FP_HELPER int32_t fp_json_int(fp_str value) {
-  int32_t number = 0, sign = value.len && *value.ptr == '-' ? -1 : 1;
-  for (size_t i = sign < 0; i < value.len && value.ptr[i] >= '0' && value.ptr[i] <= '9'; i++) number = (int32_t)((uint32_t)number * 10u + (uint32_t)(value.ptr[i] - '0'));
-  return sign * number;
+  uint32_t number = 0;
+  int negative = value.len > 0 && *value.ptr == '-';
+  for (size_t i = negative ? 1 : 0; i < value.len && value.ptr[i] >= '0' && value.ptr[i] <= '9'; i++) number = number * 10 + (uint32_t)(value.ptr[i] - '0');
+  return (int32_t)(negative ? 0 - number : number);
 }
 
 static const char fp_base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -1,6 +1,6 @@
 //! Host patterns of the HTTP allowlists, and address ranges.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use url::Host;
 
@@ -173,7 +173,7 @@ impl std::fmt::Display for IpRange {
 fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => u128::from(u32::from(v4)),
-        IpAddr::V6(v6) => u128::from(Ipv6Addr::from(v6)),
+        IpAddr::V6(v6) => u128::from(v6),
     }
 }
 

@@ -5,9 +5,9 @@
 //! (no reference, no pattern) for its cost to be bounded by its size times the config's.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value, json};
@@ -63,7 +63,10 @@ impl Schema {
             match on_thread(move || build(&owned), COMPILE_LIMIT) {
                 Outcome::Done(built) => built?,
                 Outcome::Late => return Err("it takes too long to compile".to_owned()),
-                Outcome::NoThread => return Err("too many schemas are being compiled at once; try again later".to_owned()),
+                Outcome::NoThread => {
+                    return Err("it cannot be compiled now, because too many checks that do not end run already".to_owned());
+                }
+                Outcome::Died => return Err("compiling it failed in the validator itself".to_owned()),
             }
         };
         Ok(Schema { value, validator: Arc::new(validator), plain })
@@ -90,6 +93,10 @@ impl Schema {
                 Outcome::NoThread => {
                     let text = "Too many configs are being checked at once; try again when some of the checks have ended.";
                     return Err(Error::new(Kind::Busy, text));
+                }
+                Outcome::Died => {
+                    let text = "The config could not be checked: the validator itself failed on config_schema. Simplify the schema.";
+                    return Err(Error::new(Kind::Internal, text));
                 }
             }
         };
@@ -139,34 +146,55 @@ enum Outcome<T> {
     Done(T),
     Late,
     NoThread,
+    /// The work panicked.
+    Died,
+}
+
+/// How many checking threads run. Those who find no place wait for one.
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
+
+/// A checking thread's place among those that may run at once.
+struct Place;
+
+impl Place {
+    fn take(limit: Duration) -> Option<Place> {
+        let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = ENDED.wait_timeout_while(running, limit, |running| *running >= THREADS_MAX);
+        let (mut running, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if *running >= THREADS_MAX {
+            return None;
+        }
+        *running += 1;
+        Some(Place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ENDED.notify_one();
+    }
 }
 
 /// Runs `work` on a thread of its own and gives up waiting for it after `limit`; the thread then ends when it ends.
 fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static, limit: Duration) -> Outcome<T> {
-    struct Place;
-    impl Drop for Place {
-        fn drop(&mut self) {
-            RUNNING.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-    static RUNNING: AtomicUsize = AtomicUsize::new(0);
-    if RUNNING.fetch_add(1, Ordering::AcqRel) >= THREADS_MAX {
-        drop(Place);
-        return Outcome::NoThread;
-    }
-    let place = Place;
+    let started = Instant::now();
+    let Some(place) = Place::take(limit) else { return Outcome::NoThread };
     let (sender, receiver) = mpsc::sync_channel(1);
     let body = move || {
         sys::block_signals();
-        let _place = place;
+        let done = work();
+        drop(place);
         // Nobody may be waiting any more.
-        drop(sender.send(work()));
+        drop(sender.send(done));
     };
     if std::thread::Builder::new().name("flowplug-schema".to_owned()).stack_size(THREAD_STACK).spawn(body).is_err() {
         return Outcome::NoThread;
     }
-    match receiver.recv_timeout(limit) {
+    match receiver.recv_timeout(limit.saturating_sub(started.elapsed())) {
         Ok(done) => Outcome::Done(done),
-        Err(_) => Outcome::Late,
+        Err(RecvTimeoutError::Timeout) => Outcome::Late,
+        Err(RecvTimeoutError::Disconnected) => Outcome::Died,
     }
 }

@@ -122,7 +122,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 /// A size as text that [`size`] reads back, in the largest unit that divides it.
 pub(crate) fn size_text(bytes: u64) -> String {
     for (factor, unit) in [(1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB")] {
-        if bytes > 0 && bytes % factor == 0 {
+        if bytes > 0 && bytes.is_multiple_of(factor) {
             return format!("{}{unit}", bytes / factor);
         }
     }
@@ -133,7 +133,7 @@ pub(crate) fn size_text(bytes: u64) -> String {
 pub(crate) fn duration_text(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     for (factor, unit) in [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")] {
-        if nanos > 0 && nanos % factor == 0 {
+        if nanos > 0 && nanos.is_multiple_of(factor) {
             return format!("{}{unit}", nanos / factor);
         }
     }

@@ -20,7 +20,7 @@ pub(crate) fn parse(text: &[u8], problems: &mut Vec<Problem>) -> Option<Node> {
     let text = match checked(text) {
         Ok(text) => text,
         Err(problem) => {
-            problems.push(problem);
+            problems.push(*problem);
             return None;
         }
     };
@@ -34,15 +34,15 @@ pub(crate) fn parse(text: &[u8], problems: &mut Vec<Problem>) -> Option<Node> {
     match loader.run() {
         Ok(()) => Some(loader.root.unwrap_or(Node { line: 1, column: 1, body: Body::Map(Vec::new()) })),
         Err(problem) => {
-            loader.problems.push(problem);
+            loader.problems.push(*problem);
             None
         }
     }
 }
 
 /// The document as text, without its byte order mark.
-fn checked(text: &[u8]) -> Result<&str, Problem> {
-    let limit = |what: &str, expected: &str| Problem::new(Code::Limit, "", (1, 1), what, expected);
+fn checked(text: &[u8]) -> Result<&str, Box<Problem>> {
+    let limit = |what: &str, expected: &str| Box::new(Problem::new(Code::Limit, "", (1, 1), what, expected));
     if text.len() > DOCUMENT_MAX {
         return Err(limit(&format!("the document has {} bytes", text.len()), "at most 1 MiB"));
     }
@@ -54,7 +54,7 @@ fn checked(text: &[u8]) -> Result<&str, Problem> {
     };
     let syntax = |at: usize, what: &str| {
         let at = place(text.get(..at).unwrap_or_default());
-        Problem::new(Code::Syntax, "", at, what, "text in UTF-8")
+        Box::new(Problem::new(Code::Syntax, "", at, what, "text in UTF-8"))
     };
     if let Some(at) = text.iter().position(|b| *b == 0) {
         return Err(syntax(at, "the document contains a NUL byte"));
@@ -95,19 +95,19 @@ struct Built {
 }
 
 impl Loader<'_, '_> {
-    fn run(&mut self) -> Result<(), Problem> {
+    fn run(&mut self) -> Result<(), Box<Problem>> {
         let mut documents = 0;
         while let Some(next) = self.parser.next_event() {
             let (event, span) = next.map_err(|e| {
                 let at = (number(e.marker().line()), number(e.marker().col() + 1));
-                Problem::new(Code::Syntax, "", at, e.info(), "")
+                Box::new(Problem::new(Code::Syntax, "", at, e.info(), ""))
             })?;
             let at = place(&span);
             match event {
                 Event::DocumentStart(..) => {
                     documents += 1;
                     if documents > 1 {
-                        return Err(Problem::new(Code::Limit, "", at, "there are several documents", "one"));
+                        return Err(Problem::new(Code::Limit, "", at, "there are several documents", "one").into());
                     }
                 }
                 Event::Scalar(text, style, anchor, tag) => {
@@ -136,7 +136,7 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    fn scalar(&self, text: String, style: ScalarStyle, tag: Option<&Tag>, at: (u32, u32)) -> Result<Scalar, Problem> {
+    fn scalar(&self, text: String, style: ScalarStyle, tag: Option<&Tag>, at: (u32, u32)) -> Result<Scalar, Box<Problem>> {
         let plain = matches!(style, ScalarStyle::Plain);
         let tag = tag.and_then(|tag| tag.suffix_in_namespace("tag:yaml.org,2002:"));
         match tag.as_deref() {
@@ -155,7 +155,7 @@ impl Loader<'_, '_> {
         }
     }
 
-    fn open(&mut self, anchor: usize, at: (u32, u32), items: Items) -> Result<(), Problem> {
+    fn open(&mut self, anchor: usize, at: (u32, u32), items: Items) -> Result<(), Box<Problem>> {
         if let Some(Frame { items: Items::Map { key: None, .. }, .. }) = self.frames.last() {
             return Err(self.syntax(at, "a list or mapping is used as a key"));
         }
@@ -166,7 +166,7 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Problem> {
+    fn close(&mut self) -> Result<(), Box<Problem>> {
         let Some(frame) = self.frames.pop() else { return Ok(()) };
         let nodes = self.nodes - frame.nodes_before + 1;
         let body = match frame.items {
@@ -181,7 +181,7 @@ impl Loader<'_, '_> {
     }
 
     /// Puts a finished value where it belongs.
-    fn finish(&mut self, built: Built, anchor: usize) -> Result<(), Problem> {
+    fn finish(&mut self, built: Built, anchor: usize) -> Result<(), Box<Problem>> {
         let at = (built.node.line, built.node.column);
         self.deep_enough(built.height, at)?;
         if anchor != 0 {
@@ -235,25 +235,25 @@ impl Loader<'_, '_> {
         Ok(entries)
     }
 
-    fn deep_enough(&self, more: usize, at: (u32, u32)) -> Result<(), Problem> {
+    fn deep_enough(&self, more: usize, at: (u32, u32)) -> Result<(), Box<Problem>> {
         if self.frames.len() + more > DEPTH_MAX {
             let what = "values are nested too deep";
-            return Err(Problem::new(Code::Limit, "", at, what, format!("at most {DEPTH_MAX} levels")));
+            return Err(Problem::new(Code::Limit, "", at, what, format!("at most {DEPTH_MAX} levels")).into());
         }
         Ok(())
     }
 
-    fn count(&mut self, nodes: usize, at: (u32, u32)) -> Result<(), Problem> {
+    fn count(&mut self, nodes: usize, at: (u32, u32)) -> Result<(), Box<Problem>> {
         self.nodes += nodes;
         if self.nodes > NODES_MAX {
             let what = "the document has too many values, those that aliases repeat included";
-            return Err(Problem::new(Code::Limit, "", at, what, format!("at most {NODES_MAX}")));
+            return Err(Problem::new(Code::Limit, "", at, what, format!("at most {NODES_MAX}")).into());
         }
         Ok(())
     }
 
-    fn syntax(&self, at: (u32, u32), what: &str) -> Problem {
-        Problem::new(Code::Syntax, "", at, what, "")
+    fn syntax(&self, at: (u32, u32), what: &str) -> Box<Problem> {
+        Box::new(Problem::new(Code::Syntax, "", at, what, ""))
     }
 
     /// The path of a key of the innermost mapping.

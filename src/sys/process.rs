@@ -7,19 +7,21 @@
 //! The child is known by a descriptor, not by its number, and is waited for by that descriptor alone: the embedding
 //! program's own children and its SIGCHLD handler are none of our business.
 
-use std::ffi::{CString, OsString, c_char, c_int};
-use std::io::{self, IoSlice, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::{OsString, c_int};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 mod born;
+mod memory;
+mod spawn;
+
+pub use spawn::start;
 
 /// What to run.
 #[derive(Debug)]
@@ -61,6 +63,40 @@ pub enum Exit {
     Signal(i32),
     /// Somebody else in this process took the answer.
     Unknown,
+}
+
+/// Why the system did not run a program, where there is something to be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not a program of this machine.
+    WrongFormat,
+    /// What the program names as its interpreter or loader is missing.
+    NoInterpreter,
+    /// Not executable for this user, or not on this file system.
+    NotPermitted,
+    /// Open for writing.
+    BeingWritten,
+    /// Arguments or environment too large.
+    TooLong,
+    /// The limit on processes or memory is reached.
+    NoRoom,
+    /// Anything else.
+    Other,
+}
+
+impl Refusal {
+    /// From the error of [`start`], for a program that exists.
+    pub fn of(e: &io::Error) -> Self {
+        match e.raw_os_error() {
+            Some(libc::ENOEXEC) => Refusal::WrongFormat,
+            Some(libc::ENOENT | libc::ELIBBAD) => Refusal::NoInterpreter,
+            Some(libc::EACCES | libc::EPERM) => Refusal::NotPermitted,
+            Some(libc::ETXTBSY) => Refusal::BeingWritten,
+            Some(libc::E2BIG) => Refusal::TooLong,
+            Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => Refusal::NoRoom,
+            _ => Refusal::Other,
+        }
+    }
 }
 
 /// A child and its process group. Dropped, it is killed and waited for.
@@ -160,186 +196,6 @@ impl Watchdog {
     }
 }
 
-type Job = Box<dyn FnOnce() + Send>;
-
-/// Why the system did not run a program, where there is something to be done about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Not a program of this machine.
-    WrongFormat,
-    /// What the program names as its interpreter or loader is missing.
-    NoInterpreter,
-    /// Not executable for this user, or not on this file system.
-    NotPermitted,
-    /// Open for writing.
-    BeingWritten,
-    /// Arguments or environment too large.
-    TooLong,
-    /// The limit on processes or memory is reached.
-    NoRoom,
-    /// Anything else.
-    Other,
-}
-
-impl Refusal {
-    /// From the error of [`start`], for a program that exists.
-    pub fn of(e: &io::Error) -> Self {
-        match e.raw_os_error() {
-            Some(libc::ENOEXEC) => Refusal::WrongFormat,
-            Some(libc::ENOENT | libc::ELIBBAD) => Refusal::NoInterpreter,
-            Some(libc::EACCES | libc::EPERM) => Refusal::NotPermitted,
-            Some(libc::ETXTBSY) => Refusal::BeingWritten,
-            Some(libc::E2BIG) => Refusal::TooLong,
-            Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => Refusal::NoRoom,
-            _ => Refusal::Other,
-        }
-    }
-}
-
-/// Starts a process. Blocks until the program runs or the system has said why it does not.
-pub fn start(command: Command) -> io::Result<Started> {
-    static MAKER: OnceLock<Option<Sender<Job>>> = OnceLock::new();
-    let maker = MAKER.get_or_init(|| {
-        let (jobs, queue) = mpsc::channel::<Job>();
-        let run = move || {
-            super::block_signals();
-            for job in queue {
-                job();
-            }
-        };
-        std::thread::Builder::new().name("flowplug-start".into()).spawn(run).ok().map(|_| jobs)
-    });
-    let lost = || io::Error::other("the thread that starts processes could not be made");
-    let (answer, result) = mpsc::sync_channel(1);
-    let job = Box::new(move || drop(answer.send(start_here(&command))));
-    maker.as_ref().ok_or_else(lost)?.send(job).map_err(|_| lost())?;
-    result.recv().map_err(|_| lost())?
-}
-
-fn start_here(command: &Command) -> io::Result<Started> {
-    let (watchdog, register) = start_watchdog()?;
-    match start_child(command, &register) {
-        Ok((pid, pidfd, stdout, stderr)) => {
-            let held = Mutex::new(Held { watchdog: Some(watchdog), exit: None });
-            Ok(Started { child: Child { pid, pidfd, held }, stdout, stderr })
-        }
-        Err(e) => {
-            watchdog.dismiss();
-            Err(e)
-        }
-    }
-}
-
-/// Makes the watchdog, and the descriptor through which the child tells it its number.
-fn start_watchdog() -> io::Result<(Watchdog, OwnedFd)> {
-    let (registered, register) = io::pipe()?;
-    let (registered, register) = (high(registered.into())?, high(register.into())?);
-    let host = high(pidfd_open(std::process::id())?)?;
-    match clone_process(0)? {
-        Cloned::Here => born::watch(registered.as_raw_fd(), host.as_raw_fd()),
-        Cloned::Made { pidfd, .. } => Ok((Watchdog(pidfd), register)),
-    }
-}
-
-fn start_child(command: &Command, register: &OwnedFd) -> io::Result<(libc::pid_t, OwnedFd, OwnedFd, OwnedFd)> {
-    let null = high(OwnedFd::from(std::fs::File::open("/dev/null")?))?;
-    let (stdout, stdout_theirs) = io::pipe()?;
-    let (stderr, stderr_theirs) = io::pipe()?;
-    let (failed, failed_theirs) = io::pipe()?;
-    let (stdout_theirs, stderr_theirs) = (high(stdout_theirs.into())?, high(stderr_theirs.into())?);
-    let failed_theirs = high(failed_theirs.into())?;
-    let text = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::from);
-    let program = text(command.program.clone().into_os_string().into_vec())?;
-    let args: Vec<CString> = command.args.iter().map(|arg| text(arg.clone().into_vec())).collect::<io::Result<_>>()?;
-    let variable = |(name, value): &(OsString, OsString)| text([name.clone().into_vec(), value.clone().into_vec()].join(&b'='));
-    let env: Vec<CString> = command.env.iter().map(variable).collect::<io::Result<_>>()?;
-    let (argv, envp) = (pointers(std::iter::once(&program).chain(&args)), pointers(&env));
-    let plan = born::Plan {
-        program: program.as_ptr(),
-        argv: argv.as_ptr(),
-        envp: envp.as_ptr(),
-        stdio: [null.as_raw_fd(), stdout_theirs.as_raw_fd(), stderr_theirs.as_raw_fd()],
-        failed: failed_theirs.as_raw_fd(),
-        register: register.as_raw_fd(),
-        parent: std::process::id().cast_signed(),
-    };
-    let (pid, pidfd) = match clone_process(libc::SIGCHLD)? {
-        Cloned::Here => born::become_program(&plan),
-        Cloned::Made { pid, pidfd } => (pid, pidfd),
-    };
-    drop((null, stdout_theirs, stderr_theirs, failed_theirs));
-    match exec_failure(failed) {
-        None => Ok((pid, pidfd, stdout.into(), stderr.into())),
-        Some(e) => {
-            readable(pidfd.as_fd(), KILLED);
-            wait(pidfd.as_fd());
-            Err(e)
-        }
-    }
-}
-
-/// Why the program does not run; none once it runs. The pipe is closed by a successful exec; where a fork of the
-/// embedding program happens to hold a copy of it, the bound ends the wait and the handshake has the last word.
-fn exec_failure(mut failed: io::PipeReader) -> Option<io::Error> {
-    if !readable(failed.as_fd(), Duration::from_secs(5)) {
-        return None;
-    }
-    let mut errno = [0; 4];
-    failed.read_exact(&mut errno).ok()?;
-    Some(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
-}
-
-fn pointers<'a>(texts: impl IntoIterator<Item = &'a CString>) -> Vec<*const c_char> {
-    texts.into_iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
-}
-
-enum Cloned {
-    Here,
-    Made { pid: libc::pid_t, pidfd: OwnedFd },
-}
-
-/// `fork` with a descriptor for the child, and without the handlers that the embedding program registered for forks.
-/// A child without an exit signal is invisible to `waitpid(-1)` and raises no SIGCHLD.
-fn clone_process(exit_signal: c_int) -> io::Result<Cloned> {
-    let mut pidfd: RawFd = -1;
-    let flags = libc::CLONE_PIDFD | exit_signal;
-    // SAFETY: without CLONE_VM the child has a copy of everything; it goes on with code that only makes system calls
-    // (module `born`) and never returns. The descriptor's place lives for the call.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, &raw mut pidfd, 0usize, 0usize) };
-    match pid {
-        0 => Ok(Cloned::Here),
-        1.. => {
-            // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Cloned::Made { pid: libc::pid_t::try_from(pid).unwrap_or(0), pidfd })
-        }
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: takes and gives plain numbers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// The same descriptor with a number past the standard three, so that making those three cannot overwrite it (a program
-/// that runs without them gets their numbers for whatever it opens).
-fn high(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 {
-        return Ok(fd);
-    }
-    // SAFETY: the descriptor is open; the call gives a new one.
-    let new = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
-    if new < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(new) })
-}
-
 fn kill_group(pid: libc::pid_t, signal: c_int) {
     // Zero and one would be our own group, and everything.
     if pid > 1 {
@@ -399,4 +255,56 @@ pub fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> 
     // SAFETY: IoSlice is an iovec by its documentation; the parts outlive the call, which only reads them.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_write_to_a_closed_socket_is_an_error_and_no_signal() {
+        let raised = |write: fn(&UnixStream) -> io::Result<usize>| {
+            super::super::block_signals();
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            drop(theirs);
+            assert_eq!(write(&ours).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+            let mut pending = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+            // SAFETY: the set lives for the call, which initialises it.
+            assert_eq!(unsafe { libc::sigpending(pending.as_mut_ptr()) }, 0);
+            // SAFETY: initialised above.
+            unsafe { libc::sigismember(pending.as_ptr(), libc::SIGPIPE) }
+        };
+        let here = move |write| std::thread::spawn(move || raised(write)).join().unwrap();
+        assert_eq!(here(|socket| send(socket.as_fd(), &[IoSlice::new(b"x")])), 0);
+    }
+
+    #[test]
+    fn a_child_has_its_own_group_and_its_end_is_known() {
+        let shell = |script: &str| {
+            let args = ["-c", script].map(OsString::from).to_vec();
+            start(Command { program: "/bin/sh".into(), args, env: vec![("A".into(), "b c".into())] }).unwrap()
+        };
+        let mut said = String::new();
+        let started = shell("echo \"$A\" $$; exit 5");
+        io::PipeReader::from(started.stdout).read_to_string(&mut said).unwrap();
+        assert_eq!(said.trim(), format!("b c {}", started.child.pid()));
+        assert!(readable(started.child.pidfd.as_fd(), Duration::from_secs(20)));
+        assert_eq!((started.child.end(), started.child.end()), (Exit::Status(5), Exit::Status(5)));
+        let started = shell("sleep 600 & sleep 600");
+        started.child.signal_group(Signal::Terminate);
+        assert!(readable(started.child.pidfd.as_fd(), Duration::from_secs(20)));
+        assert_eq!(started.child.end(), Exit::Signal(libc::SIGTERM));
+    }
+
+    #[test]
+    fn what_cannot_run_says_why() {
+        let why = |program: &str| {
+            let failed = start(Command { program: program.into(), args: Vec::new(), env: Vec::new() }).unwrap_err();
+            Refusal::of(&failed)
+        };
+        assert_eq!(why("/nonexistent"), Refusal::NoInterpreter);
+        assert_eq!(why("/etc/passwd"), Refusal::NotPermitted);
+    }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::task::Waker;
 
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, Module};
@@ -84,19 +85,18 @@ pub(super) fn compile(
     let cancels = [cancel, Some(&context.ending)];
     let permit = Permit::take(deadline, &cancels)?;
     let (sender, receiver) = mpsc::channel();
-    let waker: Arc<Mutex<Option<std::task::Waker>>> = Arc::default();
-    let (engine, other_waker) = (engine.clone(), Arc::clone(&waker));
+    let waker: Arc<Mutex<Option<Waker>>> = Arc::default();
+    let (engine, wake) = (engine.clone(), WakeAtEnd(Arc::clone(&waker)));
     let work = move || {
+        // Declared first, so dropped last, also if the compiler panics: whoever is woken finds the answer or its absence.
+        let _wake = wake;
+        let (_permit, sender) = (permit, sender);
         sys::block_signals();
         let compiled = Module::from_binary(&engine, &artifact.bytes);
         if let (Ok(module), Some(cache)) = (&compiled, cache) {
             cache.put(&engine, &artifact.digest, module);
         }
-        drop(permit);
         drop(sender.send(compiled));
-        if let Some(waker) = other_waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            waker.wake();
-        }
     };
     std::thread::Builder::new().name("flowplug-compile".to_owned()).stack_size(sys::STACK_SIZE).spawn(work).map_err(|e| {
         Error::new(Kind::Io, format!("The system refused a thread to compile the module: {e}. Check the limit on processes."))
@@ -110,6 +110,17 @@ pub(super) fn compile(
     match call::wait(deadline, &cancels, arm, answer)? {
         Some(compiled) => compiled.map_err(|e| invalid(&e)),
         None => Err(Error::new(Kind::LoadFailed, "The compiler failed on this module.")),
+    }
+}
+
+/// Wakes who waits for the compiler when its thread ends.
+struct WakeAtEnd(Arc<Mutex<Option<Waker>>>);
+
+impl Drop for WakeAtEnd {
+    fn drop(&mut self) {
+        if let Some(waker) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            waker.wake();
+        }
     }
 }
 

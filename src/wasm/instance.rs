@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use wasmtime::{Engine, InstancePre, Memory, Module, Store, TypedFunc};
+use wasmtime::{Engine, Memory, Module, Store, TypedFunc};
 
 use super::envelope::{self, Answer};
 use super::limits::Limits;
 use super::memory;
-use super::module::{Interface, Shape, Start};
+use super::module::{Export, Interface, Shape, Start};
 use super::output::Output;
 use super::state::{Current, Guest, State, tick};
 use super::{linker, trap, wasi};
@@ -22,7 +22,7 @@ const GROWTH: usize = 16 << 20;
 /// What all instances of a plugin are made from.
 pub(super) struct Blueprint {
     pub(super) engine: Engine,
-    pub(super) pre: InstancePre<State>,
+    pub(super) pre: linker::Linked,
     pub(super) interface: Interface,
     pub(super) context: Arc<PluginContext>,
     pub(super) wasi: bool,
@@ -51,7 +51,6 @@ enum Free {
     Pair(TypedFunc<(i32, i32), ()>),
 }
 
-#[derive(Clone)]
 enum Function {
     Params(TypedFunc<(i32, i32), i64>),
     Plain(TypedFunc<(), i64>),
@@ -101,7 +100,7 @@ impl Blueprint {
             None => None,
         };
         store.data_mut().guest = Guest { memory: Some(memory), alloc: alloc.clone() };
-        let functions = vec![None; self.interface.functions.len()];
+        let functions = self.interface.functions.iter().map(|_| None).collect();
         let mut instance =
             Box::new(Instance { store, inner, memory, alloc, free, functions, initialised: false, baseline: 0, broken: false });
         instance.run_start(self.interface.start)?;
@@ -191,29 +190,30 @@ impl Instance {
 
     /// Calls a function of the interface and hands its data to the sink.
     pub(super) fn call(&mut self, interface: &Interface, request: &Request<'_>, sink: &mut dyn Sink) -> Result<()> {
-        let function = self.resolve(interface, request.function)?;
-        let bare = interface.functions.get(request.function).is_some_and(|export| export.bare);
-        let params = if bare { &[] } else { request.params };
-        self.run(&function, params, request.trusted, sink)
+        let unknown = || Error::new(Kind::UnknownFunction, "This function belongs to another plugin.");
+        let export = interface.functions.get(request.function).ok_or_else(unknown)?;
+        // Out of its place while it runs: a copy of it would count references up and down at each call.
+        let function = match self.functions.get_mut(request.function).and_then(Option::take) {
+            Some(function) => function,
+            None => self.resolve(export)?,
+        };
+        let params = if export.bare { &[] } else { request.params };
+        let result = self.run(&function, params, request.trusted, sink);
+        if let Some(place) = self.functions.get_mut(request.function) {
+            *place = Some(function);
+        }
+        result
     }
 
-    /// The function, looked up by its index at its first call in this instance.
-    fn resolve(&mut self, interface: &Interface, index: usize) -> Result<Function> {
-        if let Some(Some(function)) = self.functions.get(index) {
-            return Ok(function.clone());
-        }
-        let unknown = || Error::new(Kind::UnknownFunction, "The plugin has no such function.");
-        let export = interface.functions.get(index).ok_or_else(unknown)?;
-        let f = self.inner.get_module_export(&mut self.store, &export.place).and_then(wasmtime::Extern::into_func).ok_or_else(unknown)?;
+    /// The function of an export, by its place in the module: done at its first call in this instance.
+    fn resolve(&mut self, export: &Export) -> Result<Function> {
+        let f = self.inner.get_module_export(&mut self.store, &export.place).and_then(wasmtime::Extern::into_func);
+        let f = f.ok_or_else(|| Error::new(Kind::UnknownFunction, "The plugin has no such function."))?;
         let typed = match export.shape {
             Some(Shape::Params) => f.typed(&self.store).map(Function::Params),
             _ => f.typed(&self.store).map(Function::Plain),
         };
-        let function = typed.map_err(|e| Error::new(Kind::UnknownFunction, format!("The function cannot be called: {e:#}.")))?;
-        if let Some(place) = self.functions.get_mut(index) {
-            *place = Some(function.clone());
-        }
-        Ok(function)
+        typed.map_err(|e| Error::new(Kind::UnknownFunction, format!("The function cannot be called: {e:#}.")))
     }
 
     fn run(&mut self, function: &Function, params: &[u8], trusted: bool, sink: &mut dyn Sink) -> Result<()> {
@@ -311,20 +311,26 @@ impl Instance {
 
     fn failed(&mut self, error: wasmtime::Error) -> Error {
         self.broken = true;
+        self.flush();
         trap::failure(error, &self.store.data().limits)
     }
 
     /// The guest has returned: in time, if the clock ran at all.
     fn finished(&mut self) -> Result<()> {
+        self.flush();
         let state = self.store.data();
-        if let Some(output) = &state.output {
-            output.flush();
-        }
         if state.call.armed && state.call.deadline.expired() {
             self.broken = true;
             return state.call.check(&state.context);
         }
         Ok(())
+    }
+
+    /// What the guest wrote last is a line, also without a line break.
+    fn flush(&self) {
+        if let Some(output) = &self.store.data().output {
+            output.flush();
+        }
     }
 
     /// Whether it may be used again.

@@ -43,6 +43,13 @@ static MAYBE_UNUSED flowplug_call_options within(uint64_t ms) {
   return options;
 }
 
+/* The config of most tests: every plugin gets what its manifest asks. Compiled modules are kept in FLOWPLUG_TEST_CACHE, if
+   that is set: a Go plugin takes seconds to compile, and every program here loads it anew. */
+static MAYBE_UNUSED const char *trusted(void) {
+  const char *cache = getenv("FLOWPLUG_TEST_CACHE");
+  return cache ? format("{\"policy\":\"trusted\",\"cache_dir\":\"%s\"}", cache) : "{\"policy\":\"trusted\"}";
+}
+
 /* A host with this config ("" for the defaults) and these callbacks (NULL for none). Ends the program if it cannot be made:
    nothing else would work. */
 static MAYBE_UNUSED flowplug_host *new_host(const char *config, const flowplug_host_api *api) {
@@ -60,7 +67,7 @@ static MAYBE_UNUSED flowplug_host *new_host(const char *config, const flowplug_h
   return host;
 }
 
-#define TRUSTED "{\"policy\":\"trusted\"}"
+#define TRUSTED trusted()
 
 static MAYBE_UNUSED void close_host(flowplug_host *host) {
   flowplug_error *error = NULL;

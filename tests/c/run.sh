@@ -13,11 +13,12 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 lib=$(cd "${1:-$root/target/debug}" && pwd) || exit 2
 plugins=$(cd "${2:-$root/target/plugins}" && pwd) || exit 2
 shift $(($# < 2 ? $# : 2))
-all="abi garbage dispatch modules hostapi limits lifecycle callbacks"
+all="guest abi garbage dispatch modules hostapi limits lifecycle callbacks"
 tests=${*:-$all}
 out=$(mktemp -d)
 site_pid=
 trap 'if [ -n "$site_pid" ]; then kill "$site_pid"; fi; rm -rf "$out"' EXIT
+export FLOWPLUG_TEST_CACHE="$out/cache"
 failed=0
 strict="-Wall -Wextra -Werror -pedantic"
 cc=${CC:-cc}
@@ -41,7 +42,7 @@ must_fail() { ! "$@"; }
 build() { # name, then flags
   build_name=$1
   shift
-  $cc -std=c11 $strict -g "$@" -I"$root/include" -o "$out/$build_name" "$root/tests/c/$build_name.c" -L"$lib" -lflowplug -Wl,-rpath,"$lib" -lpthread
+  $cc -std=c11 $strict -g "$@" -I"$root/include" -I"$root/sdk/c" -o "$out/$build_name" "$root/tests/c/$build_name.c" -L"$lib" -lflowplug -Wl,-rpath,"$lib" -lpthread
 }
 
 run() { # pass, then flags

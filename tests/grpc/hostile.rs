@@ -159,7 +159,9 @@ fn the_environment_of_a_plugin_is_small_and_its_own() {
         let known = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_", "MINE"].contains(name);
         assert!(known || name.starts_with("PLUGIN_") || name.starts_with("FLOWBOT_"), "{name}");
     }
-    for line in ["MINE=x=y", "FLOWBOT_PLUGIN=flowbot-plugin-v1", "PLUGIN_PROTOCOL_VERSIONS=1", "PLUGIN_MIN_PORT=10000", "PLUGIN_MAX_PORT=25000"] {
+    for line in
+        ["MINE=x=y", "FLOWBOT_PLUGIN=flowbot-plugin-v1", "PLUGIN_PROTOCOL_VERSIONS=1", "PLUGIN_MIN_PORT=10000", "PLUGIN_MAX_PORT=25000"]
+    {
         assert!(env.lines().any(|own| own == line), "{line} in {env}");
     }
     assert!(env.contains("FLOWBOT_HOST_ADDRESS=unix:/") && env.contains("FLOWBOT_HOST_TOKEN=") && env.contains("PLUGIN_UNIX_SOCKET_DIR=/"));

@@ -201,7 +201,8 @@ pub fn comes_true(mut holds: impl FnMut() -> bool) -> bool {
 /// The processes of a group that live.
 pub fn group(pgid: i32) -> Vec<i32> {
     let stat = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields = |pid: i32| stat(pid).rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    let fields =
+        |pid: i32| stat(pid).rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>());
     processes().into_iter().filter(|pid| fields(*pid).is_some_and(|f| f[0] != "Z" && f[2] == pgid.to_string())).collect()
 }
 

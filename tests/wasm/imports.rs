@@ -149,9 +149,9 @@ fn pointers_that_lead_nowhere_fail_the_host_call_alone() {
     }
     let setup = Setup::new();
     let plugin = setup.started(&guest(IMPORTS, &format!("{BODY} {body}")));
-    for i in 0..wild.len() {
+    for (i, pointer) in wild.iter().enumerate() {
         for name in ["kv", "set", "delete", "http", "emit"] {
-            assert_eq!(number(&plugin, &format!("{name}{i}"), ""), 0, "{name} {:?}", wild[i]);
+            assert_eq!(number(&plugin, &format!("{name}{i}"), ""), 0, "{name} {pointer:?}");
         }
         assert!(setup.host.taken().is_empty(), "the host hears nothing of it");
         ask(&plugin, &format!("log{i}"), "").unwrap();
@@ -198,4 +198,18 @@ fn host_calls_in_a_start_section_work_but_for_alloc() {
     let setup = Setup::new();
     setup.started(&guest(imports, body));
     assert_eq!(setup.host.taken()[0], "log info 7 012 []");
+}
+
+#[test]
+fn an_alloc_that_asks_the_host_for_a_value_ends_with_its_stack() {
+    let import = r#"(import "flowbot" "get_config" (func $config (param i32 i32) (result i64)))"#;
+    let wat = guest(import, "").replace(
+        "(local.set $p (global.get $next))",
+        "(drop (call $config (i32.const 64) (i32.const 1))) (local.set $p (global.get $next))",
+    );
+    let plugin = Setup::new().started(&wat);
+    for _ in 0..2 {
+        let error = ask(&plugin, "echo", "1").unwrap_err();
+        assert_eq!(error.details()["kind"], "stack_overflow", "{error:?}");
+    }
 }

@@ -143,16 +143,16 @@ fn arguments_are_the_identity_and_the_environment_is_empty() {
     assert_eq!(ask(&plugin, "args", "").unwrap(), "\"0000000000000001:org/test\"");
 }
 
-/// Opens its parameters as a path below the first folder, for reading (0) or creating (1), and answers the errno.
+/// Opens its parameters as a path below a folder, to read or to create it, and answers the errno.
 fn opener() -> (String, String) {
     let imports = import("path_open", "(param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)");
-    let open = |name: &str, oflags: i32, rights: i64| {
+    let open = |name: &str, dir: i32, oflags: i32, rights: i64| {
         format!(
             r#"(func (export "{name}") (param i32 i32) (result i64)
-                (call $hex (i64.extend_i32_u (call $path_open (i32.const 3) (i32.const 1) (local.get 0) (local.get 1) (i32.const {oflags}) (i64.const {rights}) (i64.const 0) (i32.const 0) (i32.const 512))) (i32.const 0) (i32.const 0)))"#
+                (call $hex (i64.extend_i32_u (call $path_open (i32.const {dir}) (i32.const 1) (local.get 0) (local.get 1) (i32.const {oflags}) (i64.const {rights}) (i64.const 0) (i32.const 0) (i32.const 512))) (i32.const 0) (i32.const 0)))"#
         )
     };
-    (imports, [open("read", 0, 2), open("create", 1, 64)].concat())
+    (imports, [open("read", 3, 0, 2), open("create", 3, 1, 64), open("second", 4, 0, 2)].concat())
 }
 
 #[test]

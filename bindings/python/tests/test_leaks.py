@@ -2,9 +2,10 @@
 
 import gc
 import os
+import time
 from pathlib import Path
 
-from conftest import FIXTURES, ask, do, load, start
+from conftest import BOUND, FIXTURES, ask, do, load, start
 
 from flowplug import _callbacks
 
@@ -17,6 +18,14 @@ def files() -> int:
 
 def tasks() -> int:
     return len(os.listdir("/proc/self/task"))
+
+
+def settles(count, bound: int) -> bool:
+    """Freeing never waits: the library takes things down on threads of its own, so the count may take a moment to get there."""
+    until = time.monotonic() + BOUND
+    while count() > bound and time.monotonic() < until:
+        time.sleep(0.01)
+    return count() <= bound
 
 
 def resident_kib() -> int:
@@ -37,10 +46,9 @@ def test_a_thousand_loads(make_host, tmp_path):
     before = files(), tasks(), resident_kib()
     for _ in range(LOADS - LOADS // 4):
         once()
-    after = files(), tasks(), resident_kib()
-    assert after[0] <= before[0] + 5 and after[1] <= before[1] + 5
+    assert settles(files, before[0] + 5) and settles(tasks, before[1] + 5)
     # A leak of one instance's memory alone would be 64 KiB each.
-    assert after[2] - before[2] < (LOADS - LOADS // 4) * 16, (before, after)
+    assert resident_kib() - before[2] < (LOADS - LOADS // 4) * 16, before
 
 
 def test_processes_and_their_files_are_gone(make_host):
@@ -55,7 +63,9 @@ def test_processes_and_their_files_are_gone(make_host):
         assert Path(f"/proc/{pid}").exists()
         host.close()
         assert not Path(f"/proc/{pid}").exists()
-    assert files() <= before + 3
+        plugin.close()
+    # A host has more files than that.
+    assert settles(files, before + 3)
 
 
 def test_user_data_is_let_go_with_its_host(make_host, api):

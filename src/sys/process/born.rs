@@ -1,8 +1,10 @@
 //! What runs in a fresh copy of this process. All other threads are gone in it and their locks may be held for ever, so
 //! that it makes system calls and nothing else: no allocation, no lock, no panic, no return.
 
-use std::ffi::{c_char, c_int, c_long};
+use std::ffi::{CStr, c_char, c_int, c_long};
 use std::os::fd::RawFd;
+
+use super::memory;
 
 /// Everything that the child needs, prepared before it exists. The descriptors are past the standard three.
 pub(super) struct Plan {
@@ -33,13 +35,11 @@ pub(super) fn become_program(plan: &Plan) -> ! {
     if unsafe { libc::write(plan.register, (&raw const own).cast(), size_of::<libc::pid_t>()) } < 0 {
         fail(plan);
     }
-    let mut target = 0;
-    for fd in plan.stdio {
+    for (target, fd) in (0..).zip(plan.stdio) {
         // SAFETY: plain numbers; the source is past the standard three, so that none is overwritten before its turn.
         if unsafe { libc::dup2(fd, target) } < 0 {
             fail(plan);
         }
-        target += 1;
     }
     default_signals();
     keep_from_program(3);
@@ -51,7 +51,9 @@ pub(super) fn become_program(plan: &Plan) -> ! {
 
 fn fail(plan: &Plan) -> ! {
     // SAFETY: errno is this thread's own.
-    let errno: c_int = unsafe { *libc::__errno_location() };
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above; it is valid for as long as the thread lives.
+    let errno: c_int = unsafe { *place };
     // SAFETY: the number lives for the call.
     unsafe { libc::write(plan.failed, (&raw const errno).cast(), size_of::<c_int>()) };
     exit(127)
@@ -92,8 +94,8 @@ fn close_range(first: RawFd, flags: c_int) -> c_long {
 
 /// Waits for the number of a child, then until this process's parent is gone, and kills the child's group. A parent that
 /// needs it no longer kills it first. `host` is the parent's pidfd and not a pipe: a copy of a pipe's other end that a
-/// fork of the embedding program holds would hide that the parent has died.
-pub(super) fn watch(registered: RawFd, host: RawFd) -> ! {
+/// fork of the embedding program holds would hide that the parent has died. `trim`: its memory may be given back.
+pub(super) fn watch(registered: RawFd, host: RawFd, trim: bool) -> ! {
     // A session of its own: what is sent to the parent's group or terminal does not reach it.
     // SAFETY: no arguments.
     unsafe { libc::setsid() };
@@ -118,17 +120,30 @@ pub(super) fn watch(registered: RawFd, host: RawFd) -> ! {
     if told != size_of::<libc::pid_t>().cast_signed() || child <= 1 {
         exit(0);
     }
+    if trim {
+        // SAFETY: errno is this thread's own, and stands for all that is local to it.
+        let local = unsafe { libc::__errno_location() };
+        memory::release([(&raw const child) as usize, local as usize]);
+    }
     let mut parent = libc::pollfd { fd: 1, events: libc::POLLIN, revents: 0 };
     while parent.revents == 0 {
-        // SAFETY: one entry, which lives for the call; no bound.
-        unsafe { libc::poll(&raw mut parent, 1, -1) };
+        // SAFETY: one entry, which lives for the call; no bound and no signal mask.
+        unsafe { libc::syscall(libc::SYS_ppoll, &raw mut parent, 1usize, 0usize, 0usize, 0usize) };
     }
     // SAFETY: plain numbers.
-    unsafe { libc::kill(-child, libc::SIGKILL) };
+    unsafe { libc::syscall(libc::SYS_kill, -child, libc::SIGKILL) };
     exit(0)
 }
 
+/// Opens a file that is not kept by a program; negative where that fails.
+pub(super) fn open_for_reading(path: &CStr) -> c_long {
+    // SAFETY: a null-terminated path; the call gives a plain number.
+    unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }
+}
+
 fn exit(status: c_int) -> ! {
-    // SAFETY: ends this process without running anything of the embedding program.
-    unsafe { libc::_exit(status) }
+    loop {
+        // SAFETY: ends this process without running anything of the embedding program.
+        unsafe { libc::syscall(libc::SYS_exit_group, status) };
+    }
 }

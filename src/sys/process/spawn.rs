@@ -1,0 +1,160 @@
+//! Making a process and its watchdog, on the one thread whose end the kernel would take for this process's.
+
+use std::ffi::{CString, OsString, c_char, c_int};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use super::{Child, Command, Held, KILLED, Started, Watchdog, born, readable, wait};
+use crate::sys::block_signals;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Starts a process. Blocks until the program runs or the system has said why it does not.
+pub fn start(command: Command) -> io::Result<Started> {
+    static MAKER: OnceLock<Option<Sender<Job>>> = OnceLock::new();
+    let maker = MAKER.get_or_init(|| {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let run = move || {
+            block_signals();
+            for job in queue {
+                job();
+            }
+        };
+        std::thread::Builder::new().name("flowplug-start".into()).spawn(run).ok().map(|_| jobs)
+    });
+    let lost = || io::Error::other("the thread that starts processes could not be made");
+    let (answer, result) = mpsc::sync_channel(1);
+    let job = Box::new(move || drop(answer.send(start_here(&command))));
+    maker.as_ref().ok_or_else(lost)?.send(job).map_err(|_| lost())?;
+    result.recv().map_err(|_| lost())?
+}
+
+fn start_here(command: &Command) -> io::Result<Started> {
+    let (watchdog, register) = start_watchdog()?;
+    match start_child(command, &register) {
+        Ok((pid, pidfd, stdout, stderr)) => {
+            let held = Mutex::new(Held { watchdog: Some(watchdog), exit: None });
+            Ok(Started { child: Child { pid, pidfd, held }, stdout, stderr })
+        }
+        Err(e) => {
+            watchdog.dismiss();
+            Err(e)
+        }
+    }
+}
+
+/// Makes the watchdog, and the descriptor through which the child tells it its number.
+fn start_watchdog() -> io::Result<(Watchdog, OwnedFd)> {
+    let (registered, register) = io::pipe()?;
+    let (registered, register) = (high(registered.into())?, high(register.into())?);
+    let host = high(pidfd_open(std::process::id())?)?;
+    // Valgrind lives in the memory of the program that it runs, and a copy would take it away from its own copy.
+    let trim = std::env::var_os("LD_PRELOAD").is_none_or(|list| !list.as_encoded_bytes().windows(9).any(|part| part == b"vgpreload"));
+    match clone_process(0)? {
+        Cloned::Here => born::watch(registered.as_raw_fd(), host.as_raw_fd(), trim),
+        Cloned::Made { pidfd, .. } => Ok((Watchdog(pidfd), register)),
+    }
+}
+
+fn start_child(command: &Command, register: &OwnedFd) -> io::Result<(libc::pid_t, OwnedFd, OwnedFd, OwnedFd)> {
+    let null = high(OwnedFd::from(std::fs::File::open("/dev/null")?))?;
+    let (stdout, stdout_theirs) = io::pipe()?;
+    let (stderr, stderr_theirs) = io::pipe()?;
+    let (failed, failed_theirs) = io::pipe()?;
+    let (stdout_theirs, stderr_theirs) = (high(stdout_theirs.into())?, high(stderr_theirs.into())?);
+    let failed_theirs = high(failed_theirs.into())?;
+    let text = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::from);
+    let program = text(command.program.clone().into_os_string().into_vec())?;
+    let args: Vec<CString> = command.args.iter().map(|arg| text(arg.clone().into_vec())).collect::<io::Result<_>>()?;
+    let variable = |(name, value): &(OsString, OsString)| text([name.clone().into_vec(), value.clone().into_vec()].join(&b'='));
+    let env: Vec<CString> = command.env.iter().map(variable).collect::<io::Result<_>>()?;
+    let (argv, envp) = (pointers(std::iter::once(&program).chain(&args)), pointers(&env));
+    let plan = born::Plan {
+        program: program.as_ptr(),
+        argv: argv.as_ptr(),
+        envp: envp.as_ptr(),
+        stdio: [null.as_raw_fd(), stdout_theirs.as_raw_fd(), stderr_theirs.as_raw_fd()],
+        failed: failed_theirs.as_raw_fd(),
+        register: register.as_raw_fd(),
+        parent: std::process::id().cast_signed(),
+    };
+    let (pid, pidfd) = match clone_process(libc::SIGCHLD)? {
+        Cloned::Here => born::become_program(&plan),
+        Cloned::Made { pid, pidfd } => (pid, pidfd),
+    };
+    drop((null, stdout_theirs, stderr_theirs, failed_theirs));
+    match exec_failure(failed) {
+        None => Ok((pid, pidfd, stdout.into(), stderr.into())),
+        Some(e) => {
+            readable(pidfd.as_fd(), KILLED);
+            wait(pidfd.as_fd());
+            Err(e)
+        }
+    }
+}
+
+/// Why the program does not run; none once it runs. The pipe is closed by a successful exec; where a fork of the
+/// embedding program happens to hold a copy of it, the bound ends the wait and the handshake has the last word.
+fn exec_failure(mut failed: io::PipeReader) -> Option<io::Error> {
+    if !readable(failed.as_fd(), Duration::from_secs(5)) {
+        return None;
+    }
+    let mut errno = [0; 4];
+    failed.read_exact(&mut errno).ok()?;
+    Some(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
+}
+
+fn pointers<'a>(texts: impl IntoIterator<Item = &'a CString>) -> Vec<*const c_char> {
+    texts.into_iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+enum Cloned {
+    Here,
+    Made { pid: libc::pid_t, pidfd: OwnedFd },
+}
+
+/// `fork` with a descriptor for the child, and without the handlers that the embedding program registered for forks.
+/// A child without an exit signal is invisible to `waitpid(-1)` and raises no SIGCHLD.
+fn clone_process(exit_signal: c_int) -> io::Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    let flags = libc::CLONE_PIDFD | exit_signal;
+    // SAFETY: without CLONE_VM the child has a copy of everything; it goes on with code that only makes system calls
+    // (module `born`) and never returns. The descriptor's place lives for the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, &raw mut pidfd, 0usize, 0usize) };
+    match pid {
+        0 => Ok(Cloned::Here),
+        1.. => {
+            // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Made { pid: libc::pid_t::try_from(pid).unwrap_or(0), pidfd })
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes and gives plain numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The same descriptor with a number past the standard three, so that making those three cannot overwrite it (a program
+/// that runs without them gets their numbers for whatever it opens).
+fn high(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    // SAFETY: the descriptor is open; the call gives a new one.
+    let new = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    if new < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}

@@ -1,0 +1,146 @@
+//! How plugins end: by a crash, by a stop, with their host.
+
+use std::time::{Duration, Instant};
+
+use flowplug::call::Deadline;
+use flowplug::error::Kind;
+use flowplug::host::Level;
+use serde_json::json;
+
+use crate::support::{Bench, SOON, built, children, comes_true, group, order, soon};
+
+#[test]
+fn a_crash_ends_the_calls_in_flight_and_is_told_once() {
+    for name in ["fixture-grpc-go", "fixture-grpc-python"] {
+        let bench = Bench::new("crash");
+        let (plugin, exits) = bench.start(name, "null");
+        let other = plugin.clone();
+        let waiting = std::thread::spawn(move || order(&other, json!({"do": "sleep", "ms": 60_000}), &soon()));
+        assert!(comes_true(|| order(&plugin, json!({"do": "echo"}), &soon()).is_ok()));
+        let begun = Instant::now();
+        let error = order(&plugin, json!({"do": "crash"}), &soon()).unwrap_err();
+        for error in [error, waiting.join().unwrap().unwrap_err()] {
+            assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+            assert_eq!(error.details()["exit_status"], 3, "{error:?}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        let told = exits.recv_timeout(SOON).unwrap();
+        assert_eq!((told.kind(), &told.details()["exit_status"]), (Kind::Unavailable, &json!(3)));
+        assert_eq!(order(&plugin, json!({"do": "echo"}), &soon()).unwrap_err().kind(), Kind::Unavailable);
+        let health = plugin.health();
+        assert!(!health.ready && health.last_error.contains("exit status 3"), "{health:?}");
+        plugin.stop(&Deadline::after(SOON));
+        assert!(exits.recv().is_err(), "told once");
+    }
+}
+
+#[test]
+fn a_kill_is_told_with_its_signal_and_what_a_crash_printed() {
+    let bench = Bench::new("killed-plugin");
+    let (plugin, exits) = bench.start("fixture-grpc-python", "null");
+    for text in ["all is well", "fatal error: no memory", "goroutine 1"] {
+        order(&plugin, json!({"do": "output", "text": text}), &soon()).unwrap();
+    }
+    assert!(bench.host.wait_for_log(|seen| seen.message == "goroutine 1" && seen.level == Level::Error));
+    let other = plugin.clone();
+    let waiting = std::thread::spawn(move || order(&other, json!({"do": "sleep", "ms": 60_000}), &soon()));
+    let killed = std::process::Command::new("kill").args(["-9", &plugin.pid().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(waiting.join().unwrap().unwrap_err().kind(), Kind::Unavailable);
+    let told = exits.recv_timeout(SOON).unwrap();
+    assert_eq!(told.details()["signal"], 9);
+    assert_eq!(told.details()["stderr"], json!(["fatal error: no memory", "goroutine 1"]), "{told:?}");
+    plugin.stop(&Deadline::after(SOON));
+    assert!(bench.left_behind().is_empty());
+}
+
+#[test]
+fn a_stop_leaves_no_process_and_no_folder() {
+    for name in ["fixture-grpc-go", "fixture-grpc-python"] {
+        let bench = Bench::new("stops");
+        let (plugin, exits) = bench.start(name, "null");
+        let pid = plugin.pid();
+        assert!(!group(pid).is_empty());
+        assert_eq!(bench.left_behind().len(), 1);
+        let other = plugin.clone();
+        let waiting = std::thread::spawn(move || order(&other, json!({"do": "sleep", "ms": 60_000}), &soon()));
+        assert!(comes_true(|| order(&plugin, json!({"do": "pid"}), &soon()).is_ok()));
+        let begun = Instant::now();
+        plugin.stop(&Deadline::after(Duration::from_millis(100)));
+        assert!(begun.elapsed() < Duration::from_millis(100) + Duration::from_secs(4), "{:?}", begun.elapsed());
+        let ended = waiting.join().unwrap().unwrap_err().kind();
+        assert!(matches!(ended, Kind::Cancelled | Kind::InvalidState), "{ended:?}");
+        assert_eq!(order(&plugin, json!({"do": "echo"}), &soon()).unwrap_err().kind(), Kind::InvalidState);
+        plugin.stop(&Deadline::never());
+        assert!(group(pid).is_empty() && !children(std::process::id()).contains(&pid), "{name}");
+        assert!(bench.left_behind().is_empty(), "{:?}", bench.left_behind());
+        assert!(exits.try_recv().is_err(), "a stop is no crash");
+    }
+}
+
+#[test]
+fn a_plugin_that_is_dropped_is_killed() {
+    let bench = Bench::new("drops");
+    let (plugin, _exits) = bench.start("fixture-grpc-go", "null");
+    let pid = plugin.pid();
+    drop(plugin);
+    assert!(comes_true(|| !std::path::Path::new(&format!("/proc/{pid}")).exists()));
+    assert!(bench.left_behind().is_empty());
+}
+
+#[test]
+fn a_killed_host_leaves_no_process() {
+    const ROLE: &str = "FLOWPLUG_TEST_HOST";
+    if std::env::var_os(ROLE).is_some() {
+        let bench = Bench::new("killed");
+        let (plugin, _exits) = bench.start("fixture-grpc-python", "null");
+        println!("plugin {} folder {}", plugin.pid(), bench.sockets.display());
+        loop {
+            std::thread::park();
+        }
+    }
+    let mut host = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "ends::a_killed_host_leaves_no_process", "--nocapture"])
+        .env(ROLE, "1")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(host.stdout.take().unwrap()));
+    let line = lines.find_map(|line| line.ok()?.split_once("plugin ").map(|(_, rest)| rest.to_owned())).unwrap();
+    let (pid, folder) = line.split_once(" folder ").unwrap();
+    let pid: i32 = pid.parse().unwrap();
+    let all = children(host.id());
+    assert!(all.contains(&pid) && all.len() == 2, "the plugin and its watchdog: {all:?}");
+    assert!(!group(pid).is_empty());
+    host.kill().unwrap();
+    host.wait().unwrap();
+    let alive = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    assert!(comes_true(|| group(pid).is_empty() && !all.iter().any(alive)), "{:?}", group(pid));
+    // What it left is swept by the next host that uses the folder.
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+    let mut next = Bench::new("sweeps");
+    next.sockets = folder.into();
+    let (plugin, _exits) = next.load_manifest(&built("fixture-grpc-go"), Deadline::after(SOON)).unwrap();
+    assert_eq!(next.left_behind().len(), 1);
+    plugin.stop(&Deadline::after(SOON));
+    assert!(next.left_behind().is_empty());
+}
+
+#[test]
+fn the_watchdog_keeps_none_of_the_hosts_memory() {
+    let heap = vec![7u8; 64 << 20];
+    let bench = Bench::new("memory");
+    let (plugin, _exits) = bench.start("fixture-grpc-plain", "null");
+    let read = |pid: i32, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let guards =
+        || children(std::process::id()).into_iter().filter(|pid| read(*pid, "comm").trim() == "flowplug-guard").collect::<Vec<_>>();
+    let kept = |pid: &i32| {
+        let about = read(*pid, "smaps_rollup");
+        let line = about.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+        line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap())
+    };
+    assert!(!guards().is_empty());
+    assert!(comes_true(|| guards().iter().all(|pid| kept(pid) < 16 << 10)), "{:?}", guards().iter().map(kept).collect::<Vec<_>>());
+    plugin.stop(&Deadline::after(SOON));
+    drop(heap);
+}
