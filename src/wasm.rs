@@ -23,6 +23,7 @@ mod cache;
 mod compile;
 mod engine;
 mod envelope;
+mod files;
 mod imports;
 mod instance;
 mod limits;

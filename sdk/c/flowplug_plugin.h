@@ -43,8 +43,7 @@ typedef struct fp_buf {
   size_t len, cap;
 } fp_buf;
 
-/* ---- The host's functions, as imported. A module imports only those that it calls; of those with several forms it may call
-   one form each, because the linker of the host knows a name once. ---- */
+/* ---- The host's functions, as imported. A module imports only those that it calls, in the forms in which it calls them. ---- */
 
 /* By value: (ptr << 32) | size of a block made with this module's `alloc`; 0: missing or failed; size 0: empty. */
 FP_IMPORT("get_config") uint64_t fp_import_get_config(const char *key, size_t key_len);

@@ -10,7 +10,7 @@ use wasmtime_wasi::{FsPerms, HostMonotonicClock, WasiCtxBuilder};
 
 use super::output::{Output, Stream};
 use super::state::State;
-use super::waits;
+use super::{files, waits};
 use crate::error::{Error, Kind, Result, clean};
 use crate::host::PluginContext;
 use crate::runtime;
@@ -22,6 +22,7 @@ pub(super) const MODULE: &str = "wasi_snapshot_preview1";
 pub(super) fn define(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     p1::add_to_linker_sync(linker, |state: &mut State| &mut **state.wasi.get_or_insert_with(nothing))?;
     linker.allow_shadowing(true);
+    linker.func_wrap(MODULE, "path_open", files::path_open)?;
     linker.func_wrap(MODULE, "poll_oneoff", waits::poll_oneoff)?;
     linker.func_wrap(MODULE, "random_get", waits::random_get)?;
     linker.allow_shadowing(false);

@@ -95,6 +95,13 @@ static void ready_is_exactly_one(void) {
   done_with(plugin);
 }
 
+static void one_import_in_several_forms(void) {
+  flowplug_plugin *plugin = running(host, "wat-forms", "forms");
+  if (!plugin) return;
+  CHECK_TEXT(call(plugin, "sum", "").json, "12");
+  done_with(plugin);
+}
+
 typedef struct expected {
   const char *function, *want;
 } expected;
@@ -138,6 +145,7 @@ int main(int argc, char **argv) {
   RUN(artifacts_that_are_not_there_or_no_modules);
   RUN(older_forms_run);
   RUN(ready_is_exactly_one);
+  RUN(one_import_in_several_forms);
   RUN(wild_pointers_fail_the_host_call);
   close_host(host);
   return check_end();

@@ -179,3 +179,23 @@ fn only_granted_folders_are_opened_and_only_as_granted() {
     let plugin = Setup::new().started(&guest(&imports, &body));
     assert_ne!(ask(&plugin, "read", "file").unwrap(), SUCCESS, "nothing is mounted");
 }
+
+#[test]
+fn a_fifo_or_a_device_is_not_opened() {
+    let (imports, body) = opener();
+    let mut setup = Setup::new();
+    let data = setup.folder.0.join("data");
+    std::fs::create_dir(&data).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(data.join("fifo")).status().unwrap();
+    assert!(made.success());
+    std::os::unix::fs::symlink("fifo", data.join("link")).unwrap();
+    setup.grants.mounts = vec![
+        Mount { host: data, guest: vec!["data".to_owned()], writable: true },
+        Mount { host: "/dev".into(), guest: vec!["dev".to_owned()], writable: false },
+    ];
+    let plugin = setup.started(&guest(&imports, &body));
+    for path in ["fifo", "link"] {
+        assert_eq!(ask(&plugin, "read", path).unwrap(), "\"0000000000000002:\"", "{path} would wait for its other end");
+    }
+    assert_eq!(ask(&plugin, "second", "null").unwrap(), "\"0000000000000002:\"");
+}

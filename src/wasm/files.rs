@@ -1,0 +1,78 @@
+//! `path_open` of WASI, for regular files and folders alone: opening a FIFO waits for its other end, past every deadline, and
+//! opening a device may do anything.
+
+use std::pin::pin;
+
+use wasmtime::Caller;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{WasiSnapshotPreview1, path_filestat_get, path_open as open};
+use wasmtime_wasi::runtime::poll_noop;
+use wiggle::GuestMemory;
+
+use super::memory;
+use super::state::State;
+
+/// `errno` of preview 1.
+const ACCESS: i32 = 2;
+const FAULT: i32 = 21;
+const IO: i32 = 29;
+const NAME_TOO_LONG: i32 = 37;
+
+/// `filetype` of preview 1, and its place in a `filestat`.
+const DIRECTORY: u8 = 3;
+const REGULAR_FILE: u8 = 4;
+const SYMBOLIC_LINK: u8 = 7;
+const FILETYPE: usize = 16;
+const FILESTAT: usize = 64;
+
+/// The longest path, in bytes.
+const PATH_MAX: usize = 4096;
+
+/// What wasmtime-wasi may copy for one of these calls, in bytes.
+const FUEL: usize = 64 << 10;
+
+/// `path_open`, after a look at what is there.
+#[expect(clippy::too_many_arguments, reason = "the function's own")]
+pub(super) fn path_open(
+    mut caller: Caller<'_, State>,
+    dir: i32,
+    lookup: i32,
+    path: i32,
+    len: i32,
+    how: i32,
+    rights: i64,
+    inheriting: i64,
+    flags: i32,
+    opened: i32,
+) -> wasmtime::Result<i32> {
+    let Ok(memory) = memory::of(&mut caller) else { return Ok(FAULT) };
+    let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    let Some(wasi) = state.wasi.as_deref_mut() else { return Ok(IO) };
+    let Ok(name) = memory::slice(bytes, path, len) else { return Ok(FAULT) };
+    if name.len() > PATH_MAX {
+        return Ok(NAME_TOO_LONG);
+    }
+    // What is not there, or not to be seen, is left to the call itself: it makes a file, or says what is wrong.
+    if filetype(wasi, dir, lookup, name)?.is_some_and(|found| !matches!(found, DIRECTORY | REGULAR_FILE | SYMBOLIC_LINK)) {
+        return Ok(ACCESS);
+    }
+    wasi.set_hostcall_fuel(FUEL);
+    let mut memory = GuestMemory::Unshared(bytes);
+    let open = pin!(open(wasi, &mut memory, dir, lookup, path, len, how, rights, inheriting, flags, opened));
+    poll_noop(open).unwrap_or(Ok(IO))
+}
+
+/// The type of what stands at a path. Files are looked at in place, so the answer is there at once.
+fn filetype(wasi: &mut WasiP1Ctx, dir: i32, lookup: i32, name: &[u8]) -> wasmtime::Result<Option<u8>> {
+    // A memory of our own, for the answer and then the name: the guest's has no room to spare.
+    let mut scratch = vec![0; FILESTAT];
+    scratch.extend_from_slice(name);
+    let (at, len) = (FILESTAT as i32, i32::try_from(name.len())?);
+    wasi.set_hostcall_fuel(FUEL);
+    let errno = {
+        let mut memory = GuestMemory::Unshared(&mut scratch);
+        let stat = pin!(path_filestat_get(wasi, &mut memory, dir, lookup, at, len, 0));
+        poll_noop(stat).unwrap_or(Ok(IO))?
+    };
+    Ok(scratch.get(FILETYPE).copied().filter(|_| errno == 0))
+}
