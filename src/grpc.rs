@@ -17,6 +17,7 @@ use crate::call::{Call, Cancel, Deadline, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::host::PluginContext;
 use crate::manifest::Manifest;
+use crate::sys;
 
 mod artifact;
 mod calls;
@@ -35,6 +36,9 @@ pub use dispatch::Function;
 
 /// The name of the host's socket in a plugin's folder.
 const HOST_SOCKET: &str = "host.sock";
+
+/// Bytes of native stack that a thread must have left to drive a connection.
+const DRIVING_STACK: usize = 192 << 10;
 
 /// How long `IsReady` may take.
 const READY: Duration = Duration::from_millis(100);
@@ -223,10 +227,13 @@ impl Inner {
     }
 
     /// Runs a call on this thread, which drives the connection meanwhile. A thread that is inside a runtime already (one of
-    /// the library's own, in a host callback) must not enter another: it waits for the shared one instead.
+    /// the library's own, in a host callback) must not enter another, and one whose stack is small has no room to drive:
+    /// they wait for the shared one instead.
     fn run_here(inner: &Arc<Inner>, ready: Ready) -> Result<dispatch::Reply> {
         match &inner.driven {
-            Some(driven) if Handle::try_current().is_err() => driven.block_on(inner.run(&inner.on_driven, ready)),
+            Some(driven) if Handle::try_current().is_err() && sys::stack_left() >= DRIVING_STACK => {
+                driven.block_on(inner.run(&inner.on_driven, ready))
+            }
             _ => {
                 let own = inner.clone();
                 elsewhere(&inner.shared, async move { own.run(&own.on_shared, ready).await })?
@@ -258,7 +265,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.process.expected.store(true, Ordering::Release);
         if !self.process.gone.is_set() {
-            self.process.signal(crate::sys::process::Signal::Kill);
+            self.process.signal(sys::process::Signal::Kill);
         }
         if let Some(driven) = self.driven.take() {
             // The last reference may be a task's, where a runtime must not be waited for.

@@ -3,6 +3,7 @@
 //! [`Host`] is what the embedding program (its callbacks, or the defaults below this module) answers. A plugin never
 //! reaches it directly: it goes through a [`Caller`], which applies the grants, namespaces the keys and bounds the answers.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -109,13 +110,36 @@ impl PluginContext {
         let fields: Vec<(String, String)> =
             fields.iter().take(LOG_FIELDS_MAX).map(|(k, v)| (clean(k, 256), clean(v, LOG_MESSAGE_MAX))).collect();
         let fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        self.host.log(&LogRecord { plugin: &self.identity, tag, level, message: &message, fields: &fields });
+        let record = LogRecord { plugin: &self.identity, tag, level, message: &message, fields: &fields };
+        self.tell(|| self.host.log(&record));
     }
 
     /// Hands an event of the library to the host.
     pub fn event(&self, event: &str) {
-        self.host.event(event);
+        self.tell(|| self.host.event(event));
     }
+
+    /// Whether this thread is inside a callback that is told something of this plugin: it must not wait for the plugin's end.
+    pub fn is_telling(&self) -> bool {
+        TELLING.with_borrow(|serials| serials.contains(&self.serial))
+    }
+
+    fn tell(&self, callback: impl FnOnce()) {
+        struct Told;
+        impl Drop for Told {
+            fn drop(&mut self) {
+                TELLING.with_borrow_mut(Vec::pop);
+            }
+        }
+        TELLING.with_borrow_mut(|serials| serials.push(self.serial));
+        let _told = Told;
+        callback();
+    }
+}
+
+thread_local! {
+    /// The plugins of which the callbacks on this thread are told something.
+    static TELLING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The most bytes of one log message or field that are kept.
@@ -239,9 +263,13 @@ impl Caller<'_> {
 /// The levels of a log record; the numbers are those of the wasm ABI and of `FLOWPLUG_LOG_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
+    /// For whoever develops the plugin.
     Debug,
+    /// What happens.
     Info,
+    /// What may be wrong.
     Warn,
+    /// What is wrong.
     Error,
 }
 
@@ -284,24 +312,34 @@ pub struct LogRecord<'a> {
     pub plugin: &'a str,
     /// The mark of the call it belongs to; 0 where that is not known.
     pub tag: u64,
+    /// How bad it is.
     pub level: Level,
+    /// Bounded, and cleaned of control characters.
     pub message: &'a str,
+    /// Names and values, cleaned too.
     pub fields: &'a [(&'a str, &'a str)],
 }
 
 /// A request that a plugin asks the host to make.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpRequest<'a> {
+    /// A token: `GET`.
     pub method: &'a str,
+    /// An absolute URL, http or https.
     pub url: &'a str,
+    /// Names and values.
     pub headers: &'a [(&'a str, &'a str)],
+    /// Any bytes.
     pub body: &'a [u8],
 }
 
 /// What came back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpResponse {
+    /// 100 to 599.
     pub status: i32,
+    /// Names and values.
     pub headers: Vec<(String, String)>,
+    /// Any bytes.
     pub body: Vec<u8>,
 }

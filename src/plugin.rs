@@ -15,7 +15,6 @@ use crate::host::{Host, PluginContext};
 use crate::manifest::Manifest;
 use crate::policy::Policy;
 use crate::runner::{Function, Runner};
-use crate::sys;
 
 mod environment;
 mod info;
@@ -78,6 +77,8 @@ struct Shared {
 struct Log {
     started: Option<Instant>,
     last_error: String,
+    /// Its process ended without having been asked to.
+    crashed: bool,
 }
 
 impl Shared {
@@ -158,7 +159,7 @@ impl Plugin {
         let config = self.manifest.validate_config(config, &call.deadline)?;
         let text = config.to_string();
         self.context.set_config(config);
-        if let Err(e) = self.on_enough_stack(|| self.runner.start(&text, call)) {
+        if let Err(e) = self.runner.start(&text, call) {
             self.shared.failed(&e);
             if e.kind() != Kind::InvalidConfig && self.shared.advance(&[State::Loading], State::Error).is_ok() {
                 self.event("start_failed", Some(e.message()));
@@ -188,16 +189,7 @@ impl Plugin {
         if call.cancel.as_ref().is_some_and(Cancel::is_set) {
             return Err(self.attribute(Error::new(Kind::Cancelled, "The call was cancelled before it began."), name));
         }
-        let provides = &self.manifest.provides;
-        let result = if sys::stack_left() < self.runner.native_stack() {
-            let on_thread = || {
-                let mut answer = Vec::new();
-                self.runner.call(provides, function, name, params, call, &mut answer).map(|()| answer)
-            };
-            sys::on_big_stack(on_thread).map(|answer| sink.give(answer))
-        } else {
-            self.runner.call(provides, function, name, params, call, sink)
-        };
+        let result = self.runner.call(&self.manifest.provides, function, name, params, call, sink);
         result.map_err(|e| self.call_failed(e, name))
     }
 
@@ -234,7 +226,7 @@ impl Plugin {
     /// How the plugin is; in every state, and never a failure.
     pub fn health(&self) -> Value {
         let state = self.state();
-        let asked = (state == State::Running).then(|| self.on_enough_stack(|| self.runner.health()));
+        let asked = (state == State::Running).then(|| self.runner.health());
         let log = self.shared.log();
         let uptime = log.started.filter(|_| state == State::Running).map_or(0, |at| at.elapsed().as_nanos() as u64);
         let ready = asked.as_ref().is_some_and(|h| h.ready);
@@ -259,7 +251,7 @@ impl Plugin {
 
     /// Refuses new calls, waits for those in flight until `drain`, ends the rest with `cancelled`. Again: waits until it is over.
     pub fn stop(&self, drain: &Deadline) -> Result<()> {
-        if Chain::current().holds(self.context.serial()) > 0 {
+        if Chain::current().holds(self.context.serial()) > 0 || self.context.is_telling() {
             let message = "A plugin cannot be stopped from inside a callback of its own call: it would wait for itself. Free it, or stop it from another thread.";
             return Err(Error::new(Kind::InvalidState, message).with_plugin(self.identity()));
         }
@@ -315,10 +307,13 @@ impl Plugin {
             State::Stopping | State::Stopped => "load it anew",
             State::Error => "see its last error; stop it and load it anew",
         };
-        let cause = self.shared.log().last_error.clone();
+        let (cause, crashed) = {
+            let log = self.shared.log();
+            (log.last_error.clone(), log.crashed)
+        };
         let cause = if state == State::Error && !cause.is_empty() { format!(" ({cause})") } else { String::new() };
-        // A process that ended unexpectedly is not the caller's mistake.
-        let kind = if state == State::Error && what == "called" { Kind::Unavailable } else { Kind::InvalidState };
+        // A process that ended is not the caller's mistake.
+        let kind = if state == State::Error && what == "called" && crashed { Kind::Unavailable } else { Kind::InvalidState };
         Error::new(kind, format!("The plugin cannot be {what} in the state {:?}: {hint}{cause}.", state.name()))
     }
 
@@ -334,11 +329,6 @@ impl Plugin {
         self.attribute(e, function)
     }
 
-    /// Runs `f` here if this thread has the native stack that the runtime needs, else on a thread that does.
-    fn on_enough_stack<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        if sys::stack_left() >= self.runner.native_stack() { f() } else { sys::on_big_stack(f) }
-    }
-
     fn event(&self, kind: &str, cause: Option<&str>) {
         self.context.event(&info::event(kind, self.identity(), self.state(), cause));
     }
@@ -349,6 +339,7 @@ fn exit_handler(shared: &Arc<Shared>, context: &Arc<PluginContext>) -> Box<dyn F
     Box::new(move |error| {
         let Some(shared) = shared.upgrade() else { return };
         shared.failed(&error);
+        shared.log().crashed = true;
         if shared.advance(&[State::Loading, State::Running], State::Error).is_ok() {
             context.event(&info::event("crashed", context.identity(), State::Error, Some(error.message())));
         }

@@ -13,11 +13,6 @@ use crate::host::PluginContext;
 use crate::manifest::{Manifest, Provides, RuntimeKind};
 use crate::{grpc, wasm};
 
-/// The guest's whole stack, and the host calls on top of it.
-const WASM_STACK: usize = (512 + 256) << 10;
-/// The client's futures, and polling the connection.
-const GRPC_STACK: usize = 192 << 10;
-
 /// What the host sets for the runtimes of all its plugins.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -111,14 +106,6 @@ impl Runner {
             (Runner::Wasm(_), Target::Grpc(_)) | (Runner::Grpc(_), Target::Wasm(_)) => {
                 Err(Error::new(Kind::Internal, "The function was resolved on another runtime."))
             }
-        }
-    }
-
-    /// Bytes of native stack that a call needs; a thread with less left must not make it.
-    pub fn native_stack(&self) -> usize {
-        match self {
-            Runner::Wasm(_) => WASM_STACK,
-            Runner::Grpc(_) => GRPC_STACK,
         }
     }
 

@@ -6,7 +6,6 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, Kind, Result};
 use crate::sys;
-pub use crate::sys::STACK_SIZE;
 
 /// The most threads that run host callbacks, asynchronous wasm calls and other work that blocks.
 const BLOCKING_THREADS: usize = 64;

@@ -1,8 +1,9 @@
 //! What only the system can do, and with it the `unsafe` below the C ABI: signal masks, the stack that is left, the
-//! page that a `fork` wipes. Imports nothing of this crate but the error type's absence: failures are plain values.
+//! page that a `fork` wipes. Imports nothing of this crate: failures are plain values.
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
 use std::cell::Cell;
+use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -44,26 +45,21 @@ pub fn stack_left() -> usize {
     (&raw const here as usize).saturating_sub(lowest)
 }
 
-/// Runs `f` on a new thread with the stack of the library's own threads and waits for it; on this one if the system gives none.
-pub fn on_big_stack<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    let slot = std::sync::Mutex::new(Some(f));
-    let run = || slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take().map(|f| f());
-    let done = std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().name("flowplug-stack".into()).stack_size(STACK_SIZE);
-        let thread = builder.spawn_scoped(scope, || {
-            block_signals();
-            run()
-        });
-        thread.ok().map(std::thread::ScopedJoinHandle::join)
-    });
-    match done {
-        Some(Ok(Some(value))) => value,
-        Some(Err(panic)) => std::panic::resume_unwind(panic),
-        Some(Ok(None)) | None => match run() {
-            Some(value) => value,
-            None => std::panic::resume_unwind(Box::new("a closure ran twice")),
-        },
+/// Runs `work` here if this thread has `needed` bytes of stack left, else on a new thread with the stack of the library's
+/// own, while this one waits.
+pub fn with_stack<R: Send>(needed: usize, work: impl FnOnce() -> R + Send) -> io::Result<R> {
+    if stack_left() >= needed {
+        return Ok(work());
     }
+    std::thread::scope(|scope| {
+        let on_thread = || {
+            block_signals();
+            work()
+        };
+        let thread = std::thread::Builder::new().name("flowplug-call".to_owned()).stack_size(STACK_SIZE);
+        let thread = thread.spawn_scoped(scope, on_thread)?;
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 fn lowest_stack_address() -> Option<usize> {

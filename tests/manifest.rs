@@ -172,7 +172,7 @@ fn every_problem_is_told_with_its_place() {
             ("wasm.pool.max_instances", 7, 26),
             ("wasm.pool.wait_timeout", 7, 44),
             ("wasm.permissions.http[0].host", 9, 20),
-            ("wasm.permissions.http[1].host", 9, 40),
+            ("wasm.permissions.http[1].host", 9, 42),
             ("wasm.permissions.filesystem[0].path", 10, 18),
             ("wasm.permissions.filesystem[0].mode", 10, 26),
             ("wasm.permissions.memory.max", 11, 20),

@@ -62,7 +62,7 @@ pub(super) fn load(
     let met =
         process.tend(shared, pipes, said, move || tell(&told, &lost)).and_then(|()| meet(shared, &process, line, &context, &call, config));
     let (address, on_shared) = met.inspect_err(|_| give_up(&process))?;
-    forward_stdio(shared, on_shared.clone(), output);
+    forward_stdio(shared, on_shared.clone(), output, gone);
     arm(&watcher, &process, on_exit)?;
     let on_driven = client::connection(driven.handle(), &address);
     let call_timeout = config.call_timeout;
@@ -208,8 +208,8 @@ fn tell(watcher: &Watcher, process: &Process) {
 }
 
 /// Reads what a go-plugin process prints after the handshake: opened once, read to the end. Others have no such stream.
-fn forward_stdio(shared: &Handle, connection: Channel, output: Arc<Output>) {
-    shared.spawn(async move {
+fn forward_stdio(shared: &Handle, connection: Channel, output: Arc<Output>, gone: Cancel) {
+    let forward = async move {
         let Ok(stream) = GrpcStdioClient::new(connection).stream_stdio(()).await else { return };
         let mut stream = stream.into_inner();
         let (mut stdout, mut stderr) = (Lines::default(), Lines::default());
@@ -222,5 +222,12 @@ fn forward_stdio(shared: &Handle, connection: Channel, output: Arc<Output>) {
         }
         stdout.end(|line| output.line(Stream::Stdout, line));
         stderr.end(|line| output.line(Stream::Stderr, line));
+    };
+    shared.spawn(async move {
+        tokio::select! {
+            biased;
+            () = forward => (),
+            () = gone.cancelled() => (),
+        }
     });
 }

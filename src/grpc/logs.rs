@@ -32,10 +32,9 @@ pub(super) enum Stream {
     Stderr,
 }
 
-/// Where the lines of a plugin go. Closed when the last of them is dropped.
+/// Where the lines of a plugin go, until it is closed.
 #[derive(Debug)]
 pub(super) struct Output {
-    lines: SyncSender<(Stream, Vec<u8>)>,
     dropped: Arc<AtomicU64>,
     rate: u32,
     shared: Mutex<Shared>,
@@ -43,6 +42,8 @@ pub(super) struct Output {
 
 #[derive(Debug)]
 struct Shared {
+    /// None once it is closed.
+    lines: Option<SyncSender<(Stream, Vec<u8>)>>,
     second: Instant,
     taken: u32,
     tail: VecDeque<String>,
@@ -63,7 +64,7 @@ impl Flushed {
 }
 
 impl Output {
-    /// Starts the thread that hands records of this plugin to the host. It ends when the output is dropped.
+    /// Starts the thread that hands records of this plugin to the host. It ends when the output is closed or dropped.
     pub(super) fn new(context: Arc<PluginContext>) -> Result<(Arc<Self>, Flushed)> {
         let (lines, queue) = mpsc::sync_channel::<(Stream, Vec<u8>)>(QUEUE);
         let (alive, done) = mpsc::channel();
@@ -85,8 +86,8 @@ impl Output {
             .name("flowplug-log".into())
             .spawn(hand_over)
             .map_err(|e| Error::new(Kind::Io, format!("The system refused a thread for a plugin's log: {e}.")))?;
-        let shared = Shared { second: Instant::now(), taken: 0, tail: VecDeque::new(), crash: Vec::new() };
-        Ok((Arc::new(Output { lines, dropped, rate, shared: Mutex::new(shared) }), Flushed(Mutex::new(done))))
+        let shared = Shared { lines: Some(lines), second: Instant::now(), taken: 0, tail: VecDeque::new(), crash: Vec::new() };
+        Ok((Arc::new(Output { dropped, rate, shared: Mutex::new(shared) }), Flushed(Mutex::new(done))))
     }
 
     /// Takes one line, without its end.
@@ -103,10 +104,15 @@ impl Output {
         }
         shared.taken = shared.taken.saturating_add(1);
         let over = shared.taken > self.rate;
-        drop(shared);
-        if over || matches!(self.lines.try_send((stream, line.to_vec())), Err(TrySendError::Full(_))) {
+        let Some(lines) = &shared.lines else { return };
+        if over || matches!(lines.try_send((stream, line.to_vec())), Err(TrySendError::Full(_))) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Takes no more lines. Those that wait are still handed over.
+    pub(super) fn close(&self) {
+        self.shared().lines = None;
     }
 
     /// What to show when the process has ended: what a crash printed, or else the last lines of standard error.

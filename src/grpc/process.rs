@@ -94,8 +94,12 @@ impl Process {
         runtime.spawn(async move {
             watched.wait().await;
             let exit = process.child.end();
+            let readers = [stdout.abort_handle(), stderr.abort_handle()];
             let printed = async { drop((stdout.await, stderr.await)) };
             drop(tokio::time::timeout(LAST_OUTPUT, printed).await);
+            // What has left the group may hold the pipes for ever.
+            readers.iter().for_each(tokio::task::AbortHandle::abort);
+            process.output.close();
             process.exit.get_or_init(|| exit);
             process.gone.cancel();
             blocking.spawn_blocking(ended);

@@ -20,8 +20,11 @@ struct Window {
 /// What became of one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It is within the bound; so many were refused in the second before, if this one begins a new second.
-    Admitted { refused_before: u64 },
+    /// It is within the bound.
+    Admitted {
+        /// How many were refused in the second before, if this one begins a new second.
+        refused_before: u64,
+    },
     /// It is past the bound.
     Refused,
 }

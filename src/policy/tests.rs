@@ -15,7 +15,8 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let path = std::env::temp_dir().join(format!("flowplug-policy-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+        let path = std::env::temp_dir().join(format!("flowplug-policy-{now}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         for folder in ["plugin/data/deep", "plugin/bin", "elsewhere", "cache"] {
             fs::create_dir_all(path.join(folder)).unwrap();
         }

@@ -172,10 +172,14 @@ fn log(mut caller: Caller<'_, State>, level: i32, message: i32, len: i32, fields
     let _logged = with(&mut caller, |bytes, state| {
         let message = String::from_utf8_lossy(memory::slice(bytes, message, len)?);
         let fields = requests::fields(memory::slice(bytes, fields, fields_len)?)?;
-        state.ask(|host| {
+        // A plugin that logs why something failed can still ask for the reason after.
+        let reason = std::mem::take(&mut state.last_error);
+        let logged = state.ask(|host| {
             host.log(Level::from_number(level), &message, &fields);
             Ok(())
-        })
+        });
+        state.last_error = reason;
+        logged
     });
 }
 

@@ -11,7 +11,7 @@ use super::module::{Export, Interface, Shape, Start};
 use super::output::Output;
 use super::state::{Current, Guest, State, tick};
 use super::{linker, trap, wasi};
-use crate::call::Sink;
+use crate::call::{Cancel, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::host::PluginContext;
 use crate::host::rate::Rate;
@@ -249,6 +249,8 @@ impl Instance {
             Err(e) => return Err(self.failed(e)),
         };
         if ptr == 0 {
+            // What is full now is full for the next call too.
+            self.broken = true;
             return Err(trap::out_of_memory(&self.store.data().limits));
         }
         if memory::write(self.memory.data_mut(&mut self.store), ptr, bytes).is_err() {
@@ -315,11 +317,13 @@ impl Instance {
         trap::failure(error, &self.store.data().limits)
     }
 
-    /// The guest has returned: in time, if the clock ran at all.
+    /// The guest has returned: in time, if the clock ran at all, and nobody has ended its call meanwhile. A host call that
+    /// was ended so is only a failure to the guest, which may have gone on and answered.
     fn finished(&mut self) -> Result<()> {
         self.flush();
         let state = self.store.data();
-        if state.call.armed && state.call.deadline.expired() {
+        let ended = state.call.cancel.as_ref().is_some_and(Cancel::is_set) || state.context.ending.is_set();
+        if ended || state.call.armed && state.call.deadline.expired() {
             self.broken = true;
             return state.call.check(&state.context);
         }

@@ -15,21 +15,8 @@ pub(super) fn has_room() -> bool {
 
 /// Runs `work` here if there is room, else on a thread of ours while this one waits.
 pub(super) fn with_room<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
-    if has_room() {
-        return Ok(work());
-    }
-    std::thread::scope(|scope| {
-        let on_thread = || {
-            sys::block_signals();
-            work()
-        };
-        let thread = std::thread::Builder::new().name("flowplug-call".to_owned()).stack_size(sys::STACK_SIZE);
-        let thread = thread.spawn_scoped(scope, on_thread).map_err(|e| {
-            Error::new(
-                Kind::Io,
-                format!("The calling thread's stack is too small for a plugin, and the system refused another thread: {e}."),
-            )
-        })?;
-        thread.join().map_err(|panic| std::panic::resume_unwind(panic))
+    sys::with_stack(NEEDED, work).map_err(|e| {
+        let text = format!("The calling thread's stack is too small for a plugin, and the system refused another thread: {e}.");
+        Error::new(Kind::Io, text)
     })
 }

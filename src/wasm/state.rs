@@ -17,7 +17,7 @@ pub(super) struct State {
     pub(super) limits: Limits,
     pub(super) call: Current,
     pub(super) guest: Guest,
-    /// The text of the last host call that failed.
+    /// Why the last host call failed; empty where it did not. So a 0 that stands for missing and for failed can be told apart.
     pub(super) last_error: String,
     /// Only where the module imports WASI.
     pub(super) wasi: Option<Box<WasiP1Ctx>>,
@@ -73,7 +73,11 @@ impl State {
             chain: call.chain,
         };
         let answer = call.chain.scope(|| request(&caller));
-        answer.inspect_err(|error| self.last_error = clean(error.message(), PLUGIN_TEXT_MAX))
+        match &answer {
+            Ok(_) => self.last_error.clear(),
+            Err(error) => self.last_error = clean(error.message(), PLUGIN_TEXT_MAX),
+        }
+        answer
     }
 
     /// Keeps the text of a host call that failed before it reached the host.

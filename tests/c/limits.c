@@ -76,7 +76,7 @@ static void init_can_refuse(const char *folder) {
   CHECK_ANSWER(a, FLOWPLUG_START_FAILED);
   CHECK_TEXT(a.plugin_message, "no key given");
   CHECK_INT(flowplug_plugin_state(plugin), FLOWPLUG_STATE_ERROR);
-  CHECK_ANSWER(command(plugin, "{\"do\":\"echo\"}"), FLOWPLUG_UNAVAILABLE); /* as after a crash: the state error is not the caller's fault */
+  CHECK_ANSWER(command(plugin, "{\"do\":\"echo\"}"), FLOWPLUG_INVALID_STATE);
   flowplug_plugin_free(plugin);
 }
 

@@ -168,3 +168,49 @@ fn the_environment_of_a_plugin_is_small_and_its_own() {
     assert!(!names.contains(&"PLUGIN_CLIENT_CERT"));
     assert_eq!((read("args").as_str(), read("stdin").trim()), ("a b||", "/dev/null"));
 }
+
+/// Answers calls as little as it can: gRPC's methods are all unimplemented. More of the program follows the handshake.
+fn server(more: &str) -> Vec<u8> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
+    assert!(python.exists(), "{} is not there: run `make plugins`", python.display());
+    let text = format!(
+        "#!{}\nimport grpc, os, sys, threading\nfrom concurrent import futures\ns = grpc.server(futures.ThreadPoolExecutor(2))\n\
+         path = os.environ['PLUGIN_UNIX_SOCKET_DIR'] + '/s'\ns.add_insecure_port('unix:' + path)\ns.start()\n\
+         {more}\nprint('1|1|unix|' + path + '|grpc|', flush=True)\nthreading.Event().wait()\n",
+        python.display()
+    );
+    text.into_bytes()
+}
+
+#[test]
+fn a_stopped_process_is_ended_all_the_same() {
+    let bench = Bench::new("stopped");
+    let plugin = Plugin::new("stopped", &server(""), "");
+    let (loaded, _exits) = bench.load_manifest(&plugin.manifest, Deadline::after(SOON)).unwrap();
+    let pid = loaded.pid();
+    assert!(std::process::Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
+    let late = flowplug::call::Call::new(Deadline::after(Duration::from_millis(100)));
+    let error = crate::support::order(&loaded, serde_json::Value::Null, &late).unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout, "{error}");
+    assert!(!loaded.health().ready);
+    let begun = Instant::now();
+    loaded.stop(&Deadline::after(Duration::ZERO));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(group(pid).is_empty() && bench.left_behind().is_empty());
+}
+
+#[test]
+fn what_left_the_group_holds_up_neither_an_end_nor_a_stop() {
+    let bench = Bench::new("escaped");
+    let escape = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)";
+    let plugin = Plugin::new("escaped", &server(escape), "");
+    let (loaded, exits) = bench.load_manifest(&plugin.manifest, Deadline::after(SOON)).unwrap();
+    let escaped = children(u32::try_from(loaded.pid()).unwrap());
+    assert_eq!(escaped.len(), 1);
+    assert!(std::process::Command::new("kill").args(["-9", &loaded.pid().to_string()]).status().unwrap().success());
+    assert_eq!(exits.recv_timeout(SOON).unwrap().kind(), Kind::Unavailable);
+    loaded.stop(&Deadline::after(SOON));
+    assert!(bench.left_behind().is_empty());
+    // A process group and a session of its own: only a cgroup or a PID namespace could hold it.
+    assert!(std::process::Command::new("kill").args(["-9", &escaped[0].to_string()]).status().unwrap().success());
+}
