@@ -1,6 +1,6 @@
 //! Plugins as WebAssembly modules: compiled once, instantiated as needed, called on their callers' own threads.
 //!
-//! A [`Plugin`] owns what its instances are made from and the [pool](pool) of those that live. A call takes an instance,
+//! A [`Plugin`] owns what its instances are made from and the [pool] of those that live. A call takes an instance,
 //! runs it synchronously to its end and gives it back if it is clean. Nothing here waits in a runtime or on a fiber: time
 //! bounds come from the engine's epoch, and what can block waits on the caller's thread until the deadline or a cancel.
 

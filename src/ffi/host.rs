@@ -116,7 +116,7 @@ pub struct flowplug_host_api {
     /// A value of the plugin's configuration. Default: from the config that the plugin was started with.
     pub get_config:
         Option<unsafe extern "C" fn(user_data: *mut c_void, request: flowplug_request, caller: *const flowplug_caller, key: flowplug_str)>,
-    /// The value of a key, "plugin:<identity>:<key>". Default: a store in memory.
+    /// The value of a key, `plugin:<identity>:<key>`. Default: a store in memory.
     pub kv_get:
         Option<unsafe extern "C" fn(user_data: *mut c_void, request: flowplug_request, caller: *const flowplug_caller, key: flowplug_str)>,
     /// Stores a value under such a key; ok means that it is stored.

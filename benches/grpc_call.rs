@@ -1,0 +1,157 @@
+//! S9: a gRPC call through the C ABI, from a thread outside of any runtime, beside a bare tonic loop inside its runtime:
+//! the same plugin process, the same payload, interleaved, with every core and pinned to one.
+//!
+//! The plugin is the Go fixture on the real go-plugin (`make plugins`).
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    missing_docs,
+    unreachable_pub,
+    reason = "a benchmark drives the C ABI as C does, and fails by panicking"
+)]
+
+#[path = "support/rounds.rs"]
+mod rounds;
+
+use std::path::{Path, PathBuf};
+use std::ptr::{null, null_mut};
+
+use flowplug::ffi::host::{flowplug_host, flowplug_host_close, flowplug_host_free, flowplug_host_new, flowplug_host_options};
+use flowplug::ffi::manifest::{flowplug_manifest_free, flowplug_manifest_read};
+use flowplug::ffi::plugin::{flowplug_plugin, flowplug_plugin_call, flowplug_plugin_free, flowplug_plugin_load, flowplug_plugin_start};
+use flowplug::ffi::text::{flowplug_bytes, flowplug_bytes_free, flowplug_str};
+use flowplug::grpc::pb::flowbot::CommandRequest;
+use flowplug::grpc::pb::flowbot::plugin_service_client::PluginServiceClient;
+use hyper_util::rt::TokioIo;
+use rounds::Group;
+use tokio::runtime::Runtime;
+use tonic::transport::{Channel, Endpoint};
+
+fn text(s: &str) -> flowplug_str {
+    flowplug_str { ptr: s.as_ptr().cast(), len: s.len() }
+}
+
+/// A host with the plugin loaded, and the folder in which the plugin's socket is.
+struct Host {
+    host: *mut flowplug_host,
+    plugin: *mut flowplug_plugin,
+    sockets: PathBuf,
+}
+
+impl Host {
+    fn new(plugin_folder: &str) -> Self {
+        let sockets = std::env::temp_dir().join(format!("fp-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&sockets).unwrap();
+        let config = serde_json::json!({"policy": "trusted", "runtime_dir": sockets}).to_string();
+        let options = flowplug_host_options { struct_size: size_of::<flowplug_host_options>(), config: text(&config), api: null() };
+        let (mut host, mut manifest, mut plugin) = (null_mut(), null_mut(), null_mut());
+        unsafe {
+            assert_eq!(flowplug_host_new(&options, &mut host, null_mut()), 0);
+            let status = flowplug_manifest_read(text(plugin_folder), null(), &mut manifest, null_mut());
+            assert_eq!(status, 0, "{plugin_folder} is not there: run `make plugins`");
+            assert_eq!(flowplug_plugin_load(host, manifest, text("bench"), null(), null(), &mut plugin, null_mut()), 0);
+            assert_eq!(flowplug_plugin_start(plugin, text("{}"), null(), null_mut()), 0);
+            flowplug_manifest_free(manifest);
+        }
+        Host { host, plugin, sockets }
+    }
+
+    fn call(&self, params: &str) {
+        let mut out = flowplug_bytes { ptr: null_mut(), len: 0, owner: null_mut() };
+        unsafe {
+            assert_eq!(flowplug_plugin_call(self.plugin, text("command"), text(params), null(), &mut out, null_mut()), 0);
+            flowplug_bytes_free(&mut out);
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        unsafe {
+            flowplug_plugin_free(self.plugin);
+            assert_eq!(flowplug_host_close(self.host, null(), null_mut()), 0);
+            flowplug_host_free(self.host);
+        }
+        std::fs::remove_dir_all(&self.sockets).unwrap();
+    }
+}
+
+/// Bare tonic on a connection of its own to the same plugin.
+struct Tonic {
+    runtime: Runtime,
+    client: PluginServiceClient<Channel>,
+}
+
+impl Tonic {
+    fn new(socket: PathBuf) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let connect = move |_| {
+            let socket = socket.clone();
+            async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
+        };
+        let endpoint = Endpoint::from_static("http://localhost");
+        let channel = runtime.block_on(endpoint.connect_with_connector(tower::service_fn(connect))).unwrap();
+        Tonic { runtime, client: PluginServiceClient::new(channel) }
+    }
+
+    fn calls(&self, content: &str, count: u64) {
+        let mut client = self.client.clone();
+        self.runtime.block_on(async move {
+            for _ in 0..count {
+                let request = CommandRequest { context: String::new(), content: content.to_owned() };
+                assert!(client.command(request).await.unwrap().into_inner().error.is_empty());
+            }
+        });
+    }
+}
+
+/// The plugin's own socket: the one that is not the host's.
+fn plugin_socket(folder: &Path) -> PathBuf {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.file_name().unwrap().to_str().unwrap().starts_with("plugin") {
+                return path;
+            }
+        }
+    }
+    panic!("the plugin has no socket named plugin*");
+}
+
+/// Lets this process and its children use one core, or all.
+fn pin(one: bool) {
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).max(64);
+    for core in 0..if one { 1 } else { cores } {
+        unsafe { libc::CPU_SET(core, &mut set) };
+    }
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let thread: i32 = task.unwrap().file_name().to_str().unwrap().parse().unwrap();
+        unsafe { libc::sched_setaffinity(thread, size_of_val(&set), &set) };
+    }
+}
+
+fn main() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let content = format!(r#"{{"do":"echo","text":"{}"}}"#, "x".repeat(78));
+    let params = format!(r#"{{"content":{content}}}"#);
+    for pinned in [false, true] {
+        pin(pinned);
+        // Loaded while pinned, so that the plugin inherits it.
+        let host = Host::new(&format!("{root}/target/plugins/fixture-grpc-go"));
+        let tonic = Tonic::new(plugin_socket(&host.sockets));
+        let title = if pinned { "host and plugin pinned to one core" } else { "every core" };
+        Group::new(format!("gRPC command of {} B, Go plugin, {title}", content.len()))
+            .case("bare tonic, a loop inside its current-thread runtime", |n| tonic.calls(&content, n))
+            .case("flowplug_plugin_call, from outside of any runtime", |n| (0..n).for_each(|_| host.call(&params)))
+            .measure(31, 40.0);
+    }
+}
