@@ -98,6 +98,33 @@
 /* flowplug_call_options.flags: only the UTF-8 and the envelope of a result are checked: for who parses it anyway. */
 #define FLOWPLUG_CALL_TRUST_JSON 1
 
+/* A flowplug_str of a string literal, in an expression. */
+#ifdef __cplusplus
+#define FLOWPLUG_STR(literal) (flowplug_str{literal, sizeof(literal) - 1})
+#else
+#define FLOWPLUG_STR(literal) ((flowplug_str){literal, sizeof(literal) - 1})
+#endif
+
+/* The same in a static initialiser. */
+#define FLOWPLUG_STR_INIT(literal) {literal, sizeof(literal) - 1}
+
+/* A flowplug_bytes handed on as a flowplug_str: borrowed, so it must outlive the use. */
+#ifdef __cplusplus
+#define FLOWPLUG_BYTES_STR(bytes) (flowplug_str{reinterpret_cast<const char *>((bytes).ptr), (bytes).len})
+#else
+#define FLOWPLUG_BYTES_STR(bytes) ((flowplug_str){(const char *)(bytes).ptr, (bytes).len})
+#endif
+
+/* Initial values of the structs that may grow: the size, and every member spelled out. */
+#define FLOWPLUG_CALL_OPTIONS_INIT {sizeof(flowplug_call_options), 0, 0, 0, 0, 0, {NULL, 0}}
+#define FLOWPLUG_COMPLETION_INIT {sizeof(flowplug_completion), NULL, NULL, NULL}
+#define FLOWPLUG_HOST_API_INIT \
+  {sizeof(flowplug_host_api), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
+#define FLOWPLUG_HOST_OPTIONS_INIT {sizeof(flowplug_host_options), {NULL, 0}, NULL}
+#define FLOWPLUG_MANIFEST_OPTIONS_INIT {sizeof(flowplug_manifest_options), {NULL, 0}, 0}
+#define FLOWPLUG_PLUGIN_OPTIONS_INIT {sizeof(flowplug_plugin_options), NULL, {NULL, 0}}
+
+
 // What went wrong; owned by whoever got it, ended with flowplug_error_free.
 typedef struct flowplug_error flowplug_error;
 
@@ -126,6 +153,34 @@ typedef struct flowplug_str {
   // Bytes.
   size_t len;
 } flowplug_str;
+
+// What a call carries; NULL stands for the defaults. Start from FLOWPLUG_CALL_OPTIONS_INIT.
+typedef struct flowplug_call_options {
+  // sizeof(flowplug_call_options).
+  size_t struct_size;
+  // Nanoseconds; 0: the default; FLOWPLUG_NO_TIMEOUT: none of the caller's.
+  uint64_t timeout_ns;
+  // A cancel token; 0: none.
+  uint64_t cancel;
+  // A call made on behalf of a host request: that request; 0: none.
+  uint64_t parent;
+  // The embedder's own mark, handed to host callbacks.
+  uint64_t tag;
+  // FLOWPLUG_CALL_TRUST_JSON, or 0.
+  uint64_t flags;
+  // W3C trace context; empty: none.
+  struct flowplug_str traceparent;
+} flowplug_call_options;
+
+// Bytes that the library hands out; end them with flowplug_bytes_free.
+typedef struct flowplug_bytes {
+  // The first byte.
+  uint8_t *ptr;
+  // Bytes.
+  size_t len;
+  // The library's own; NULL if the bytes are the caller's.
+  void *owner;
+} flowplug_bytes;
 
 // A host request: a number that is void once it is answered or nobody waits any more.
 typedef uint64_t flowplug_request;
@@ -204,7 +259,7 @@ typedef struct flowplug_host_api {
                      flowplug_request request,
                      const struct flowplug_caller *caller,
                      struct flowplug_str key);
-  // The value of a key, "plugin:<identity>:<key>". Default: a store in memory.
+  // The value of a key, `plugin:<identity>:<key>`. Default: a store in memory.
   void (*kv_get)(void *user_data,
                  flowplug_request request,
                  const struct flowplug_caller *caller,
@@ -220,7 +275,8 @@ typedef struct flowplug_host_api {
                     flowplug_request request,
                     const struct flowplug_caller *caller,
                     struct flowplug_str key);
-  // Makes an HTTP request. Ask flowplug_request_http_check before following a redirect.
+  // Makes an HTTP request. Ask flowplug_request_http_check before following a redirect. Default: unsupported, in this
+  // version.
   void (*http_request)(void *user_data,
                        flowplug_request request,
                        const struct flowplug_caller *caller,
@@ -232,7 +288,8 @@ typedef struct flowplug_host_api {
                      struct flowplug_str event_json);
   // Takes a log record. Default: standard error.
   void (*log)(void *user_data, const struct flowplug_log_record *record);
-  // Takes an event of the library, a JSON object with "type", "time" and "plugin". Default: dropped.
+  // Takes an event of the library, a JSON object with "type", "time" and "plugin"; what a plugin emitted without an
+  // emit_event callback has the type "emitted" and stands under "data". Default: dropped.
   void (*event)(void *user_data, struct flowplug_str event_json);
   // Nobody waits for this request any more: its number is void.
   void (*request_dropped)(void *user_data, flowplug_request request);
@@ -242,40 +299,12 @@ typedef struct flowplug_host_api {
 typedef struct flowplug_host_options {
   // sizeof(flowplug_host_options).
   size_t struct_size;
-  // JSON or YAML: policy, cache_dir, kv_path, runtime_dir, worker_threads, callbacks (inline, detached), signals (on,
-  // off). Empty: the defaults. Unknown keys are errors.
+  // JSON or YAML: policy, cache_dir, kv_path (unsupported by this version), runtime_dir, worker_threads, callbacks
+  // (inline; detached is unsupported by this version), signals (on, off). Empty: the defaults. Unknown keys are errors.
   struct flowplug_str config;
   // The embedding program's callbacks; NULL: the embedded defaults alone.
   const struct flowplug_host_api *api;
 } flowplug_host_options;
-
-// What a call carries; NULL stands for the defaults. Start from FLOWPLUG_CALL_OPTIONS_INIT.
-typedef struct flowplug_call_options {
-  // sizeof(flowplug_call_options).
-  size_t struct_size;
-  // Nanoseconds; 0: the default; FLOWPLUG_NO_TIMEOUT: none of the caller's.
-  uint64_t timeout_ns;
-  // A cancel token; 0: none.
-  uint64_t cancel;
-  // A call made on behalf of a host request: that request; 0: none.
-  uint64_t parent;
-  // The embedder's own mark, handed to host callbacks.
-  uint64_t tag;
-  // FLOWPLUG_CALL_TRUST_JSON, or 0.
-  uint64_t flags;
-  // W3C trace context; empty: none.
-  struct flowplug_str traceparent;
-} flowplug_call_options;
-
-// Bytes that the library hands out; end them with flowplug_bytes_free.
-typedef struct flowplug_bytes {
-  // The first byte.
-  uint8_t *ptr;
-  // Bytes.
-  size_t len;
-  // The library's own; NULL if the bytes are the caller's.
-  void *owner;
-} flowplug_bytes;
 
 // How a manifest is read. Start from FLOWPLUG_MANIFEST_OPTIONS_INIT.
 typedef struct flowplug_manifest_options {
@@ -407,6 +436,43 @@ struct flowplug_str flowplug_error_details(const struct flowplug_error *error);
 // `error` is NULL or an error of this library that is not used after.
 void flowplug_error_free(struct flowplug_error *error);
 
+// Resolves a function of a plugin once. It is valid across reloads, and ended with flowplug_function_free.
+//
+// Errors: unknown function, not found (the manifest does not provide it), invalid argument.
+// Thread safety: any thread.
+//
+// Contract:
+// `plugin` is live, text is readable, `out` is writable, `error` is NULL or writable.
+flowplug_status flowplug_function_new(struct flowplug_plugin *plugin,
+                                      struct flowplug_str function,
+                                      struct flowplug_function **out,
+                                      struct flowplug_error **error);
+
+// Calls a resolved function on this thread: the fast way. The result goes into buf if it fits its cap bytes (then
+// out->ptr == buf and nothing need be freed), else it is owned and freed with flowplug_bytes_free. buf may be NULL with cap 0.
+//
+// Errors: as flowplug_plugin_call.
+// Thread safety: any thread, several at once, each with a buffer of its own.
+//
+// Contract:
+// `function` is live, text is readable, `options` is NULL or valid, `buf` has `cap` writable bytes, `out` is writable,
+// `error` is NULL or writable.
+flowplug_status flowplug_function_call(struct flowplug_function *function,
+                                       struct flowplug_str params,
+                                       const struct flowplug_call_options *options,
+                                       uint8_t *buf,
+                                       size_t cap,
+                                       struct flowplug_bytes *out,
+                                       struct flowplug_error **error);
+
+// Ends a function; NULL does nothing. Calls in progress go on.
+//
+// Thread safety: any thread, also inside a callback; once.
+//
+// Contract:
+// `function` is NULL or live and not used after.
+void flowplug_function_free(struct flowplug_function *function);
+
 // Makes a host: starts its runtime and registers the callbacks. options may be NULL: the strict policy and the embedded
 // defaults. The host is ended with flowplug_host_close and flowplug_host_free.
 //
@@ -450,7 +516,7 @@ void flowplug_host_free(struct flowplug_host *host);
 // `host` is live, text is readable, `error` is NULL or writable.
 flowplug_status flowplug_manager_new(struct flowplug_host *host,
                                      struct flowplug_str config,
-                                     struct flowplug_manager **_out,
+                                     struct flowplug_manager **out,
                                      struct flowplug_error **error);
 
 // Discovers, loads, starts and watches everything. This version answers unsupported.
@@ -472,8 +538,8 @@ flowplug_status flowplug_manager_start(struct flowplug_manager *manager,
 // Contract:
 // Handles are live, structs valid, text is readable, outputs are writable.
 flowplug_status flowplug_manager_load(struct flowplug_manager *manager,
-                                      struct flowplug_str _folder,
-                                      struct flowplug_str _config,
+                                      struct flowplug_str folder,
+                                      struct flowplug_str config,
                                       const struct flowplug_call_options *options,
                                       struct flowplug_error **error);
 
@@ -485,9 +551,9 @@ flowplug_status flowplug_manager_load(struct flowplug_manager *manager,
 // Contract:
 // Handles are live, structs valid, text is readable, outputs are writable.
 flowplug_status flowplug_manager_reload(struct flowplug_manager *manager,
-                                        struct flowplug_str _identity,
-                                        const struct flowplug_manifest *_manifest,
-                                        struct flowplug_str _config,
+                                        struct flowplug_str identity,
+                                        const struct flowplug_manifest *manifest,
+                                        struct flowplug_str config,
                                         const struct flowplug_call_options *options,
                                         struct flowplug_error **error);
 
@@ -499,7 +565,7 @@ flowplug_status flowplug_manager_reload(struct flowplug_manager *manager,
 // Contract:
 // Handles are live, structs valid, text is readable, outputs are writable.
 flowplug_status flowplug_manager_unload(struct flowplug_manager *manager,
-                                        struct flowplug_str _identity,
+                                        struct flowplug_str identity,
                                         const struct flowplug_call_options *options,
                                         struct flowplug_error **error);
 
@@ -511,7 +577,7 @@ flowplug_status flowplug_manager_unload(struct flowplug_manager *manager,
 // Contract:
 // Handles are live, structs valid, text is readable, outputs are writable.
 flowplug_status flowplug_manager_list(const struct flowplug_manager *manager,
-                                      struct flowplug_bytes *_out,
+                                      struct flowplug_bytes *out,
                                       struct flowplug_error **error);
 
 // A new reference to a plugin. This version answers unsupported.
@@ -522,8 +588,8 @@ flowplug_status flowplug_manager_list(const struct flowplug_manager *manager,
 // Contract:
 // Handles are live, structs valid, text is readable, outputs are writable.
 flowplug_status flowplug_manager_get(const struct flowplug_manager *manager,
-                                     struct flowplug_str _identity,
-                                     struct flowplug_plugin **_out,
+                                     struct flowplug_str identity,
+                                     struct flowplug_plugin **out,
                                      struct flowplug_error **error);
 
 // Calls a function of a plugin by its identity. This version answers unsupported.
@@ -534,11 +600,11 @@ flowplug_status flowplug_manager_get(const struct flowplug_manager *manager,
 // Contract:
 // Handles are live, structs valid, text is readable, outputs are writable.
 flowplug_status flowplug_manager_call(struct flowplug_manager *manager,
-                                      struct flowplug_str _identity,
-                                      struct flowplug_str _function,
-                                      struct flowplug_str _params,
+                                      struct flowplug_str identity,
+                                      struct flowplug_str function,
+                                      struct flowplug_str params,
                                       const struct flowplug_call_options *options,
-                                      struct flowplug_bytes *_out,
+                                      struct flowplug_bytes *out,
                                       struct flowplug_error **error);
 
 // How a plugin is, by its identity. This version answers unsupported.
@@ -549,9 +615,9 @@ flowplug_status flowplug_manager_call(struct flowplug_manager *manager,
 // Contract:
 // Handles are live, structs valid, text is readable, outputs are writable.
 flowplug_status flowplug_manager_health(struct flowplug_manager *manager,
-                                        struct flowplug_str _identity,
+                                        struct flowplug_str identity,
                                         const struct flowplug_call_options *options,
-                                        struct flowplug_bytes *_out,
+                                        struct flowplug_bytes *out,
                                         struct flowplug_error **error);
 
 // Prometheus text. This version answers unsupported.
@@ -562,7 +628,7 @@ flowplug_status flowplug_manager_health(struct flowplug_manager *manager,
 // Contract:
 // Handles are live, structs valid, text is readable, outputs are writable.
 flowplug_status flowplug_manager_metrics(const struct flowplug_manager *manager,
-                                         struct flowplug_bytes *_out,
+                                         struct flowplug_bytes *out,
                                          struct flowplug_error **error);
 
 // Drains and stops everything. This version answers unsupported.
@@ -582,7 +648,7 @@ flowplug_status flowplug_manager_stop(struct flowplug_manager *manager,
 //
 // Contract:
 // `manager` is NULL.
-void flowplug_manager_free(struct flowplug_manager *_manager);
+void flowplug_manager_free(struct flowplug_manager *manager);
 
 // Parses a plugin.yaml (or the same as JSON). options may be NULL. The manifest is ended with flowplug_manifest_free.
 //
@@ -721,43 +787,6 @@ flowplug_status flowplug_plugin_call_async(struct flowplug_plugin *plugin,
                                            const struct flowplug_completion *completion,
                                            struct flowplug_error **error);
 
-// Resolves a function of a plugin once. It is valid across reloads, and ended with flowplug_function_free.
-//
-// Errors: unknown function, not found (the manifest does not provide it), invalid argument.
-// Thread safety: any thread.
-//
-// Contract:
-// `plugin` is live, text is readable, `out` is writable, `error` is NULL or writable.
-flowplug_status flowplug_function_new(struct flowplug_plugin *plugin,
-                                      struct flowplug_str function,
-                                      struct flowplug_function **out,
-                                      struct flowplug_error **error);
-
-// Calls a resolved function on this thread: the fast way. The result goes into buf if it fits its cap bytes (then
-// out->ptr == buf and nothing need be freed), else it is owned and freed with flowplug_bytes_free. buf may be NULL with cap 0.
-//
-// Errors: as flowplug_plugin_call.
-// Thread safety: any thread, several at once, each with a buffer of its own.
-//
-// Contract:
-// `function` is live, text is readable, `options` is NULL or valid, `buf` has `cap` writable bytes, `out` is writable,
-// `error` is NULL or writable.
-flowplug_status flowplug_function_call(struct flowplug_function *function,
-                                       struct flowplug_str params,
-                                       const struct flowplug_call_options *options,
-                                       uint8_t *buf,
-                                       size_t cap,
-                                       struct flowplug_bytes *out,
-                                       struct flowplug_error **error);
-
-// Ends a function; NULL does nothing. Calls in progress go on.
-//
-// Thread safety: any thread, also inside a callback; once.
-//
-// Contract:
-// `function` is NULL or live and not used after.
-void flowplug_function_free(struct flowplug_function *function);
-
 // How the plugin is, a JSON object: ready, last_error, uptime_ns, state, restarts. Freed with flowplug_bytes_free.
 //
 // Errors: invalid argument alone; what is wrong with the plugin is in the answer.
@@ -885,29 +914,3 @@ void flowplug_bytes_free(struct flowplug_bytes *bytes);
 #endif  // __cplusplus
 
 #endif  /* FLOWPLUG_H */
-
-/* A flowplug_str of a string literal, in an expression. */
-#ifdef __cplusplus
-#define FLOWPLUG_STR(literal) (flowplug_str{literal, sizeof(literal) - 1})
-#else
-#define FLOWPLUG_STR(literal) ((flowplug_str){literal, sizeof(literal) - 1})
-#endif
-
-/* The same in a static initialiser. */
-#define FLOWPLUG_STR_INIT(literal) {literal, sizeof(literal) - 1}
-
-/* A flowplug_bytes handed on as a flowplug_str: borrowed, so it must outlive the use. */
-#ifdef __cplusplus
-#define FLOWPLUG_BYTES_STR(bytes) (flowplug_str{reinterpret_cast<const char *>((bytes).ptr), (bytes).len})
-#else
-#define FLOWPLUG_BYTES_STR(bytes) ((flowplug_str){(const char *)(bytes).ptr, (bytes).len})
-#endif
-
-/* Initial values of the structs that may grow: the size, and every member spelled out. */
-#define FLOWPLUG_CALL_OPTIONS_INIT {sizeof(flowplug_call_options), 0, 0, 0, 0, 0, {NULL, 0}}
-#define FLOWPLUG_COMPLETION_INIT {sizeof(flowplug_completion), NULL, NULL, NULL}
-#define FLOWPLUG_HOST_API_INIT \
-  {sizeof(flowplug_host_api), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
-#define FLOWPLUG_HOST_OPTIONS_INIT {sizeof(flowplug_host_options), {NULL, 0}, NULL}
-#define FLOWPLUG_MANIFEST_OPTIONS_INIT {sizeof(flowplug_manifest_options), {NULL, 0}, 0}
-#define FLOWPLUG_PLUGIN_OPTIONS_INIT {sizeof(flowplug_plugin_options), NULL, {NULL, 0}}

@@ -167,7 +167,7 @@ impl Plugin {
         }
         let call = Call { chain: crate::call::Chain::default(), ..Call::new(Deadline::after(READY)) };
         // Not one of the plugin's calls: a stop neither refuses it nor waits for it.
-        let place = match Arc::<calls::Calls>::default().enter("is_ready", &call) {
+        let place = match calls::Calls::apart().enter("is_ready", &call) {
             Ok(place) => place,
             Err(e) => return failed(e),
         };

@@ -204,8 +204,8 @@ impl Caller<'_> {
     pub fn http_request(&self, request: &HttpRequest<'_>) -> Result<HttpResponse> {
         http::check_method(request.method)?;
         http::check_headers(request.headers)?;
-        http::check_url(self.context, request.url)?;
-        let response = self.context.host.http_request(self, request)?;
+        let url = http::check_url(self.context, request.url)?;
+        let response = self.context.host.http_request(self, &HttpRequest { url: url.as_str(), ..*request })?;
         let max = self.context.grants.http_max_response;
         if response.body.len() as u64 > max {
             return Err(Error::new(

@@ -3,8 +3,9 @@
 //! `loading` (after the load too) → `running` → `stopping` → `stopped`, and `error`. A change is visible to every thread
 //! at once and is told to the host as an event.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -15,44 +16,18 @@ use crate::host::{Host, PluginContext};
 use crate::manifest::Manifest;
 use crate::policy::Policy;
 use crate::runner::{Function, Runner};
+use crate::sys;
 
 mod environment;
 mod info;
+mod state;
 
 pub use environment::Environment;
+pub use state::State;
+use state::{Over, Shared, Starting};
 
-/// Where a plugin stands in its life; the numbers are those of `FLOWPLUG_STATE_*`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum State {
-    /// Loaded, or being loaded or started.
-    Loading,
-    /// It can be called.
-    Running,
-    /// It is being drained.
-    Stopping,
-    /// It failed; the last error says why.
-    Error,
-    /// Over.
-    Stopped,
-}
-
-impl State {
-    /// `loading`, `running`, `stopping`, `error` or `stopped`.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Loading => "loading",
-            State::Running => "running",
-            State::Stopping => "stopping",
-            State::Error => "error",
-            State::Stopped => "stopped",
-        }
-    }
-
-    fn from_number(n: u8) -> Self {
-        [State::Loading, State::Running, State::Stopping, State::Error].into_iter().find(|s| *s as u8 == n).unwrap_or(State::Stopped)
-    }
-}
+/// How long a second stop waits for calls that were cancelled.
+const ENDED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A loaded plugin. Any number of threads may use it at once.
 #[derive(Debug)]
@@ -63,48 +38,6 @@ pub struct Plugin {
     runner: Runner,
     shared: Arc<Shared>,
     starting: AtomicBool,
-}
-
-/// What outlives a call into the plugin: its process can end at any time.
-#[derive(Debug)]
-struct Shared {
-    state: AtomicU8,
-    log: Mutex<Log>,
-    stopped: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Log {
-    started: Option<Instant>,
-    last_error: String,
-    /// Its process ended without having been asked to.
-    crashed: bool,
-}
-
-impl Shared {
-    fn state(&self) -> State {
-        State::from_number(self.state.load(Ordering::Acquire))
-    }
-
-    /// Moves from one of `from` to `to`; the state found otherwise.
-    fn advance(&self, from: &[State], to: State) -> Result<(), State> {
-        let mut found = self.state();
-        while from.contains(&found) {
-            match self.state.compare_exchange(found as u8, to as u8, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(()),
-                Err(other) => found = State::from_number(other),
-            }
-        }
-        Err(found)
-    }
-
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn failed(&self, error: &Error) {
-        error.message().clone_into(&mut self.log().last_error);
-    }
 }
 
 impl Plugin {
@@ -123,7 +56,7 @@ impl Plugin {
         let grants = policy.admit(identity, &manifest, environment.protected()).map_err(named)?;
         let call = Call { deadline: call.deadline.clone().at_most(grants.load_timeout), ..call.clone() };
         let context = PluginContext::new(identity, grants, host);
-        let shared = Arc::new(Shared { state: AtomicU8::new(State::Loading as u8), log: Mutex::default(), stopped: Condvar::new() });
+        let shared = Arc::new(Shared::new());
         let on_exit = exit_handler(&shared, &context);
         let runner =
             Runner::load(environment.settings(), environment.handle(), &manifest, context.clone(), on_exit, &call).map_err(named)?;
@@ -146,9 +79,8 @@ impl Plugin {
         if self.starting.swap(true, Ordering::AcqRel) {
             return Err(Error::new(Kind::InvalidState, "The plugin is being started by another call; wait for that one."));
         }
-        let result = self.start_exclusively(config, call);
-        self.starting.store(false, Ordering::Release);
-        result
+        let _started = Starting(&self.starting);
+        self.start_exclusively(config, call)
     }
 
     fn start_exclusively(&self, config: &[u8], call: &Call) -> Result<()> {
@@ -207,18 +139,24 @@ impl Plugin {
         let (plugin, name) = (self.clone(), name.to_owned());
         let handle = self.environment.handle();
         let Some((process, target)) = self.runner.process(function) else {
+            // The wait for a thread is part of the call.
+            call.deadline.moment();
             drop(handle.spawn_blocking(move || {
-                let mut answer = Vec::new();
-                done(plugin.call_function(function, &name, &params, &call, &mut answer).map(|()| answer));
+                let work = || {
+                    let mut answer = Vec::new();
+                    call.check()?;
+                    plugin.call_function(function, &name, &params, &call, &mut answer).map(|()| answer)
+                };
+                done(catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked())));
             }));
             return Ok(());
         };
         function.check_operation(&self.manifest.provides, &params).map_err(|e| self.attribute(e, &name))?;
-        let blocking = handle.clone();
+        let runtime = handle.clone();
         handle.spawn(async move {
-            let result = process.call_async(target, &name, params, call).await;
-            let result = result.map_err(|e| plugin.call_failed(e, &name));
-            drop(blocking.spawn_blocking(move || done(result)));
+            let called = runtime.spawn(process.call_async(target, &name, params, call)).await;
+            let result = called.unwrap_or_else(|_| Err(panicked())).map_err(|e| plugin.call_failed(e, &name));
+            drop(runtime.spawn_blocking(move || done(result)));
         });
         Ok(())
     }
@@ -256,18 +194,35 @@ impl Plugin {
             return Err(Error::new(Kind::InvalidState, message).with_plugin(self.identity()));
         }
         if self.shared.advance(&[State::Loading, State::Running, State::Error], State::Stopping).is_err() {
-            let mut log = self.shared.log();
-            while self.state() != State::Stopped {
-                log = self.shared.stopped.wait(log).unwrap_or_else(PoisonError::into_inner);
-            }
-            return Ok(());
+            return self.wait_stopped(drain);
         }
         self.event("stopping", None);
+        let over = Over(&self.shared);
         self.runner.stop(drain);
-        self.shared.state.store(State::Stopped as u8, Ordering::Release);
-        drop(self.shared.log());
-        self.shared.stopped.notify_all();
+        drop(over);
         self.event("stopped", None);
+        Ok(())
+    }
+
+    /// Waits for the stop that another thread began; past `drain` its drain is over too.
+    fn wait_stopped(&self, drain: &Deadline) -> Result<()> {
+        let mut log = self.shared.log();
+        let mut bound = drain.clone();
+        while self.state() != State::Stopped {
+            let left = bound.remaining().unwrap_or(Duration::from_secs(3600));
+            if left.is_zero() && self.context.ending.is_set() && bound.limit() == Some(ENDED_WITHIN) {
+                return Err(Error::new(
+                    Kind::Timeout,
+                    "The plugin has not ended yet: a callback of its calls has not returned. Stop it again.",
+                )
+                .with_plugin(self.identity()));
+            }
+            if left.is_zero() {
+                self.context.ending.cancel();
+                bound = Deadline::after(ENDED_WITHIN);
+            }
+            log = self.shared.stopped.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
         Ok(())
     }
 
@@ -280,18 +235,16 @@ impl Plugin {
     pub fn stop_in_background(self: &Arc<Self>) {
         let plugin = self.clone();
         if self.state() != State::Stopped {
-            drop(self.environment.handle().spawn_blocking(move || plugin.stop_now()));
+            let stop = move || {
+                sys::block_signals();
+                plugin.stop_now();
+            };
+            let own = std::thread::Builder::new().name("flowplug-stop".into());
+            if own.spawn(stop).is_err() {
+                let plugin = self.clone();
+                drop(self.environment.handle().spawn_blocking(move || plugin.stop_now()));
+            }
         }
-    }
-
-    /// The host's runtime and settings.
-    pub fn environment(&self) -> &Arc<Environment> {
-        &self.environment
-    }
-
-    /// The chain number of the plugin.
-    pub fn serial(&self) -> u64 {
-        self.context.serial()
     }
 
     fn check_running(&self, function: &str) -> Result<()> {
@@ -313,7 +266,7 @@ impl Plugin {
         };
         let cause = if state == State::Error && !cause.is_empty() { format!(" ({cause})") } else { String::new() };
         // A process that ended is not the caller's mistake.
-        let kind = if state == State::Error && what == "called" && crashed { Kind::Unavailable } else { Kind::InvalidState };
+        let kind = if state == State::Error && crashed { Kind::Unavailable } else { Kind::InvalidState };
         Error::new(kind, format!("The plugin cannot be {what} in the state {:?}: {hint}{cause}.", state.name()))
     }
 
@@ -332,6 +285,11 @@ impl Plugin {
     fn event(&self, kind: &str, cause: Option<&str>) {
         self.context.event(&info::event(kind, self.identity(), self.state(), cause));
     }
+}
+
+#[cold]
+fn panicked() -> Error {
+    Error::new(Kind::Internal, "A fault of flowplug itself ended the call; please report it.")
 }
 
 fn exit_handler(shared: &Arc<Shared>, context: &Arc<PluginContext>) -> Box<dyn FnOnce(Error) + Send> {
@@ -372,13 +330,5 @@ mod tests {
         for bad in ["", "/a", "a/", "a//b", ".", "a/../b", "a b", "ä", "a:b", &"x".repeat(256)] {
             assert_eq!(check_identity(bad).unwrap_err().kind(), Kind::InvalidArgument, "{bad:?}");
         }
-    }
-
-    #[test]
-    fn a_state_advances_only_from_where_it_may() {
-        let shared = Shared { state: AtomicU8::new(State::Loading as u8), log: Mutex::default(), stopped: Condvar::new() };
-        assert_eq!(shared.advance(&[State::Running], State::Stopping), Err(State::Loading));
-        shared.advance(&[State::Error, State::Loading], State::Running).unwrap();
-        assert_eq!(shared.state(), State::Running);
     }
 }

@@ -3,7 +3,11 @@
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
 use std::cell::Cell;
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -81,6 +85,22 @@ fn lowest_stack_address() -> Option<usize> {
         stack
     };
     (read == 0).then(|| lowest as usize + guard)
+}
+
+/// Opens a folder by its own path, links resolved; an error if the path leads through a link now.
+pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let folder = OwnedFd::from(File::options().read(true).custom_flags(flags).open(path)?);
+    if std::fs::read_link(reopened(&folder))? == path {
+        Ok(folder)
+    } else {
+        Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not where it was: the path leads through a link"))
+    }
+}
+
+/// A path by which an open folder can be opened again, wherever it has been moved.
+pub fn reopened(folder: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
 }
 
 /// Whether this process is a child made by `fork` of the one that first asked: its threads are gone, its locks may be

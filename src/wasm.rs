@@ -198,6 +198,10 @@ impl Plugin {
         let _surroundings = self.blueprint.enter()?;
         let (deadline, chain) = self.bounds(call)?;
         let mut lease = self.lease(&deadline, call.cancel.as_ref())?;
+        if lease.instance.as_deref().is_none_or(Instance::needs_init) {
+            // Making an instance, `init` and the call share one clock.
+            deadline.moment();
+        }
         let current = || Current::new(call, Arc::clone(&export.name), deadline.clone(), chain);
         let instance = self.prepared(&mut lease, config, current)?;
         let request = Request { function: function.0, params, trusted: call.trust_json };

@@ -13,8 +13,7 @@ import (
 	"unsafe"
 )
 
-// Function is one function of a plugin, resolved once: the fast way to call it. It stays valid when the plugin is reloaded,
-// and ends with the Runner.
+// Function is one function of a plugin, resolved once: the fast way to call it. It ends with the Runner.
 type Function struct {
 	runner *Runner
 	handle *handle
@@ -92,7 +91,8 @@ func (fn *Function) named(err error) error {
 	return err
 }
 
-// Call calls a function of the plugin by its name, as [Function.Call] does.
+// Call calls a function of the plugin by its name, as [Function.Call] does. A call of a gRPC plugin is completed on one of the
+// host's 64 threads: see the package's notes on calls before a method of a HostAPI waits for one.
 func (r *Runner) Call(ctx context.Context, function string, params json.RawMessage) (json.RawMessage, error) {
 	if r.async.Load() {
 		return r.callAsync(ctx, function, params)

@@ -101,6 +101,40 @@ func called(tb testing.TB, r *Runner, params json.RawMessage) string {
 	return string(result)
 }
 
+// endless makes a call that does not end by itself, and returns when it is inside the plugin: the plugin has called the HostAPI.
+func endless(ctx context.Context, tb testing.TB, r *Runner, api *recorder, fixture string) (failed <-chan error) {
+	tb.Helper()
+	entered, over := make(chan struct{}), make(chan struct{})
+	held := fixture == grpcFixture
+	api.set(func() {
+		api.onSet = func(context.Context, string, []byte) error {
+			close(entered)
+			if held {
+				<-over
+			}
+			return nil
+		}
+	})
+	params := do(`{"do":"sleep","ms":60000,"tell":"inside"}`)
+	if held {
+		params = asks("kv_set", `{"key":"inside","value":"1"}`)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.Call(ctx, "command", params)
+		close(over)
+		ended <- err
+	}()
+	select {
+	case <-entered:
+	case err := <-ended:
+		tb.Fatalf("the call ended before it was inside: %v", err)
+	case <-time.After(patience):
+		tb.Fatal("waited in vain: the call")
+	}
+	return ended
+}
+
 // eventually waits until cond holds.
 func eventually(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()

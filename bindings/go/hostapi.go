@@ -92,8 +92,8 @@ func (e *DataEvent) UnmarshalJSON(data []byte) error {
 }
 
 // UnimplementedHostAPI has the library's embedded default for everything: config from the plugin's
-// own, a KV store, an HTTP client, events of the library, and the logger of the host or standard
-// error. Embed it in a HostAPI.
+// own, a KV store in memory, events of the library, and the logger of the host or standard error. There
+// is no default for HTTPRequest in this version: it fails with [ErrUnsupported]. Embed it in a HostAPI.
 type UnimplementedHostAPI struct{}
 
 var _ HostAPI = UnimplementedHostAPI{}
@@ -117,12 +117,12 @@ func (UnimplementedHostAPI) KVSet(context.Context, string, []byte) error { retur
 // KVDelete removes from the embedded store.
 func (UnimplementedHostAPI) KVDelete(context.Context, string) error { return ErrUseDefault }
 
-// HTTPRequest uses the embedded client.
+// HTTPRequest fails with [ErrUnsupported]: this version has no HTTP client of its own. Override it; [HTTPClient] helps.
 func (UnimplementedHostAPI) HTTPRequest(context.Context, *HostHTTPRequest) (*HostHTTPResponse, error) {
 	return nil, ErrUseDefault
 }
 
-// EmitEvent makes it an event of the library: see [WithEvents].
+// EmitEvent makes it an event of the library, of the type "emitted", with what the plugin sent under "data" in Raw: see [WithEvents].
 func (UnimplementedHostAPI) EmitEvent(context.Context, DataEvent) error { return ErrUseDefault }
 
 // hostCall is one request of a plugin, in the context that a HostAPI's method gets.

@@ -36,9 +36,9 @@ func TestEveryHostFunctionSucceedsIsMissingAndFails(t *testing.T) {
 		api.set(func() { api.onConfig = func(context.Context, string) (string, error) { return "mine", nil } })
 		expect("get_config", `{"key":"agent"}`, `{"value":"mine"}`)
 		api.set(func() { api.onConfig = func(context.Context, string) (string, error) { return "", broken } })
-		expect("get_config", `{"key":"agent"}`, "")
+		expect("get_config", `{"key":"agent"}`, broken.Error())
 		api.set(func() { api.onConfig = func(context.Context, string) (string, error) { return "\xff", nil } })
-		expect("get_config", `{"key":"agent"}`, "")
+		expect("get_config", `{"key":"agent"}`, "not UTF-8")
 
 		expect("kv_get", `{"key":"k"}`, `{"missing":true}`)
 		expect("kv_set", `{"key":"k","value":"v"}`, `{"done":true}`)

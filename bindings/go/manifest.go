@@ -59,9 +59,9 @@ type GRPCConfig struct {
 	Env          map[string]string `json:"env,omitempty" yaml:"env,omitempty"`                     // beside a minimal environment
 	StartTimeout string            `json:"start_timeout,omitempty" yaml:"start_timeout,omitempty"` // default "60s"
 	CallTimeout  string            `json:"call_timeout,omitempty" yaml:"call_timeout,omitempty"`   // default "30s"
-	Restart      *RestartConfig    `json:"restart,omitempty" yaml:"restart,omitempty"`
-	TLS          string            `json:"tls,omitempty" yaml:"tls,omitempty"`       // "off" (default) or "required"
-	SHA256       string            `json:"sha256,omitempty" yaml:"sha256,omitempty"` // the binary's digest, in hex
+	Restart      *RestartConfig    `json:"restart,omitempty" yaml:"restart,omitempty"`             // checked; this version restarts nothing
+	TLS          string            `json:"tls,omitempty" yaml:"tls,omitempty"`                     // "off" (default); "required" is [ErrUnsupported] in this version
+	SHA256       string            `json:"sha256,omitempty" yaml:"sha256,omitempty"`               // the binary's digest, in hex
 }
 
 // GRPCPermissions bounds what the host does for a gRPC plugin; it does not bound the process itself.
@@ -70,7 +70,7 @@ type GRPCPermissions struct {
 	HTTPMaxResponse string           `json:"http_max_response,omitempty" yaml:"http_max_response,omitempty"` // default "10MB"
 }
 
-// RestartConfig says what happens when a process ends unexpectedly.
+// RestartConfig says what is to happen when a process ends unexpectedly. This version checks it and restarts nothing.
 type RestartConfig struct {
 	Policy      string `json:"policy,omitempty" yaml:"policy,omitempty"`             // "on_failure" (default) or "never"
 	MaxRestarts int    `json:"max_restarts,omitempty" yaml:"max_restarts,omitempty"` // default 5; see Policy for none

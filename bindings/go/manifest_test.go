@@ -96,6 +96,33 @@ func TestTheManifestOfTheDocumentation(t *testing.T) {
 	sameJSON(t, m, again(t, m))
 }
 
+func TestGoldenManifestsMeanWhatStandsBesideThem(t *testing.T) {
+	for _, name := range []string{"bookmarks", "defaults", "grpc"} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join("..", "..", "tests", "golden", "manifest", name)
+			golden, err := os.ReadFile(path + ".json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := ReadManifest(path + ".yaml")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := json.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got, want any
+			if err := errors.Join(json.Unmarshal(text, &got), json.Unmarshal(golden, &want)); err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("%s\nis not\n%s", text, golden)
+			}
+		})
+	}
+}
+
 func TestDefaultsAreFilledIn(t *testing.T) {
 	m := parsed(t, "name: a\nversion: \"1.10\"\nruntime: wasm\nwasm: { module: a.wasm }\n")
 	if m.Version != "1.10" || m.Wasm.Pool.MaxInstances != 4 || m.Wasm.Pool.WaitTimeout != "5s" || m.Wasm.Permissions.Memory.Max != "64MB" {

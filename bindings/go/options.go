@@ -41,15 +41,15 @@ func WithLogger(logger *slog.Logger) HostOption { return func(o *hostOptions) { 
 // write to it: what lies there is run.
 func WithCacheDir(dir string) HostOption { return func(o *hostOptions) { o.config.CacheDir = dir } }
 
-// WithKVPath keeps the embedded KV store in a file instead of in memory.
+// WithKVPath asks for the embedded KV store in a file. This version has it in memory alone, and NewHost answers [ErrUnsupported].
 func WithKVPath(path string) HostOption { return func(o *hostOptions) { o.config.KVPath = path } }
 
 // WithEvents has f told what happens to plugins. It is called from any thread, several at once, and must
 // not block.
 func WithEvents(f func(Event)) HostOption { return func(o *hostOptions) { o.events = f } }
 
-// WithDetachedCallbacks runs the HostAPI's methods on threads of the library, so that a call is answered at its
-// deadline whatever a method does. It costs a switch of threads per request.
+// WithDetachedCallbacks asks for the HostAPI's methods on threads of their own, so that a call is answered at its
+// deadline whatever a method does. This version runs them inline, and NewHost answers [ErrUnsupported].
 func WithDetachedCallbacks() HostOption {
 	return func(o *hostOptions) { o.config.Callbacks = "detached" }
 }
@@ -78,9 +78,9 @@ type functionOptions struct{ trustJSON bool }
 // case). It is faster, and for callers that parse the result, and so check it, anyway.
 func TrustJSON() FunctionOption { return func(o *functionOptions) { o.trustJSON = true } }
 
-// Event is something that happened to a plugin.
+// Event is something that happened to a plugin. This version sets neither ProvidesChanged nor Progress nor Audit.
 type Event struct {
-	Type            string         `json:"type"` // loaded, started, crashed, stopped, audit, …
+	Type            string         `json:"type"` // loaded, started, start_failed, crashed, stopping, stopped, emitted
 	Time            time.Time      `json:"time"`
 	Plugin          string         `json:"plugin"`
 	State           PluginState    `json:"state,omitempty"`
@@ -93,14 +93,14 @@ type Event struct {
 	Raw json.RawMessage `json:"-"`
 }
 
-// EventProgress is how far something long has come.
+// EventProgress is how far something long has come. This version sends none.
 type EventProgress struct {
 	Step  string `json:"step"`
 	Done  uint64 `json:"done"`
 	Total uint64 `json:"total"`
 }
 
-// EventAudit is a permission that was used or refused.
+// EventAudit is a permission that was used or refused. This version sends none.
 type EventAudit struct {
 	What    string `json:"what"`
 	Target  string `json:"target"`

@@ -63,7 +63,7 @@ func (r *Runner) beginLoad() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || r.loading || r.plugin.Load() != nil {
-		return r.wrongState("a Runner loads one plugin; make a new one, or use Reload")
+		return r.wrongState("a Runner loads one plugin; make a new one")
 	}
 	r.loading = true
 	return nil
@@ -142,8 +142,8 @@ func (r *Runner) Stop(ctx context.Context) error {
 	})
 }
 
-// Reload replaces the running plugin by the one of m, with config (nil: as before). No call is refused because of it; one sees the
-// old or the new plugin, whole. If it fails before the new one is ready, the old one goes on untouched.
+// Reload asks to replace the running plugin by the one of m, with config (nil: as before). This version answers [ErrUnsupported] and
+// leaves the plugin as it is: load and start another Runner, then stop this one.
 func (r *Runner) Reload(ctx context.Context, m *Manifest, config json.RawMessage) error {
 	return r.with(ctx, func(f *frame, plugin unsafe.Pointer) error {
 		manifest, err := f.ofManifest(m)

@@ -137,12 +137,18 @@ fn timeout_of(options: &flowplug_call_options) -> Option<Duration> {
     (!matches!(options.timeout_ns, 0 | NO_TIMEOUT)).then(|| Duration::from_nanos(options.timeout_ns))
 }
 
-/// The drain time of stop and close: 0 is 30 seconds.
-pub(crate) fn drain_of(call: &Call) -> Deadline {
-    match call.deadline.limit() {
-        Some(limit) => Deadline::after(limit),
-        None => Deadline::after(Duration::from_secs(30)),
-    }
+/// The drain time of stop and close: 0 is 30 seconds, FLOWPLUG_NO_TIMEOUT no bound.
+///
+/// # Safety
+/// As for [`call_of`].
+pub(crate) unsafe fn drain_of(options: *const flowplug_call_options) -> Result<Deadline> {
+    // SAFETY: by this function's contract.
+    let options = unsafe { read(options, "flowplug_call_options") }?;
+    Ok(match options.map_or(0, |o| o.timeout_ns) {
+        0 => Deadline::after(Duration::from_secs(30)),
+        NO_TIMEOUT => Deadline::never(),
+        nanos => Deadline::after(Duration::from_nanos(nanos)),
+    })
 }
 
 /// A completion that runs `destroy` exactly once, and `done` before it if it is told to.

@@ -3,96 +3,21 @@
 //! A callback runs on the thread that asks. If it has answered when it returns, nothing waits; else the thread waits for
 //! the answer within the call's bounds, and the callback is told when nobody waits any more.
 
-use std::cell::RefCell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use crate::call::Deadline;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::runtime::Handle;
+
 use crate::error::{Error, Kind, Result};
+use crate::ffi::gate::{Gate, Registration};
 use crate::ffi::host::{flowplug_caller, flowplug_host_api, flowplug_http_request, flowplug_log_record};
 use crate::ffi::request::{Answer, Asked, Open, flowplug_pair, flowplug_request};
 use crate::ffi::text::flowplug_str;
 use crate::host::kv::MemoryKv;
 use crate::host::{Caller, Host, HttpRequest, HttpResponse, LogRecord, config, log};
-
-/// Everything that the callbacks of one host pass: counted, and shut once.
-#[derive(Debug, Default)]
-pub(crate) struct Gate {
-    /// Callbacks and completions in progress, and [`SHUT`].
-    state: AtomicUsize,
-    changed: (Mutex<()>, Condvar),
-}
-
-const SHUT: usize = 1 << (usize::BITS - 1);
-
-thread_local! {
-    /// The gates whose callbacks this thread is inside of.
-    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A callback in progress.
-pub(crate) struct Entered(Arc<Gate>);
-
-impl Gate {
-    /// `invalid state` once it is shut.
-    pub(crate) fn enter(self: &Arc<Self>) -> Result<Entered> {
-        let entered = Entered(self.clone());
-        if self.state.fetch_add(1, Ordering::SeqCst) & SHUT != 0 {
-            return Err(Error::new(Kind::InvalidState, "The host is closed; its callbacks are not called any more."));
-        }
-        Ok(entered)
-    }
-
-    /// Whether this thread is inside a callback of this gate.
-    pub(crate) fn is_inside(self: &Arc<Self>) -> bool {
-        INSIDE.with_borrow(|gates| gates.contains(&(Arc::as_ptr(self) as usize)))
-    }
-
-    /// Lets nothing in any more and waits until nothing is inside; false if that takes longer.
-    pub(crate) fn shut(&self, deadline: &Deadline) -> bool {
-        self.state.fetch_or(SHUT, Ordering::SeqCst);
-        let mut guard = self.changed.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.state.load(Ordering::SeqCst) != SHUT {
-            let left = deadline.remaining().unwrap_or(Duration::from_secs(3600));
-            if left.is_zero() {
-                return false;
-            }
-            guard = self.changed.1.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-}
-
-impl Entered {
-    /// Runs a callback, with this thread marked as inside.
-    fn run<R>(&self, f: impl FnOnce() -> R) -> R {
-        struct Leave;
-        impl Drop for Leave {
-            fn drop(&mut self) {
-                INSIDE.with_borrow_mut(|gates| gates.pop());
-            }
-        }
-        INSIDE.with_borrow_mut(|gates| gates.push(Arc::as_ptr(&self.0) as usize));
-        let _leave = Leave;
-        f()
-    }
-
-    /// The same for work that owns its place: a completion.
-    pub(crate) fn finish(self, f: impl FnOnce()) {
-        self.run(f);
-    }
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        if self.0.state.fetch_sub(1, Ordering::SeqCst) == SHUT | 1 {
-            drop(self.0.changed.0.lock());
-            self.0.changed.1.notify_all();
-        }
-    }
-}
 
 /// A registered host API.
 pub(crate) struct Callbacks {
@@ -101,7 +26,7 @@ pub(crate) struct Callbacks {
     base: Option<Arc<Callbacks>>,
     defaults: Arc<MemoryKv>,
     gate: Arc<Gate>,
-    destroyed: AtomicBool,
+    registration: Arc<Registration>,
 }
 
 // SAFETY: the header says that callbacks come from any thread, several at once, so user_data may be used from there.
@@ -111,7 +36,8 @@ unsafe impl Sync for Callbacks {}
 
 impl Callbacks {
     pub(crate) fn new(api: flowplug_host_api, base: Option<Arc<Callbacks>>, defaults: Arc<MemoryKv>, gate: Arc<Gate>) -> Arc<Self> {
-        Arc::new(Callbacks { api, base, defaults, gate, destroyed: AtomicBool::new(false) })
+        let registration = Arc::new(Registration::new(api.destroy, api.user_data, gate.clone()));
+        Arc::new(Callbacks { api, base, defaults, gate, registration })
     }
 
     /// The host's store, for the defaults of a plugin's override.
@@ -123,14 +49,8 @@ impl Callbacks {
         &self.gate
     }
 
-    /// Ends the registration: `destroy` runs exactly once.
-    pub(crate) fn destroy(&self) {
-        if let Some(destroy) = self.api.destroy
-            && !self.destroyed.swap(true, Ordering::SeqCst)
-        {
-            // SAFETY: the registrant's contract: destroy may be called once, from any thread.
-            unsafe { destroy(self.api.user_data) };
-        }
+    pub(crate) fn registration(&self) -> &Arc<Registration> {
+        &self.registration
     }
 
     /// Asks a callback and waits for its answer.
@@ -150,23 +70,21 @@ impl Callbacks {
             tag: caller.tag,
             remaining_ns: remaining,
         };
-        self.gate.enter()?.run(|| call(self.api.user_data, request.number(), &raw const asking));
+        // Held while it waits too: closing first ends the wait, then hears that the request was dropped.
+        let entered = self.gate.enter()?;
+        entered.run(|| call(self.api.user_data, request.number(), &raw const asking));
         let answer = request.wait(caller);
         if answer.is_err() {
             let number = request.number();
             drop(request);
-            self.tell_dropped(number);
+            if let Some(dropped) = self.api.request_dropped {
+                // SAFETY: the registrant's contract: it may be called from any thread until the host is closed.
+                entered.run(|| unsafe { dropped(self.api.user_data, number) });
+            }
         }
         match answer? {
             Answer::Failed(e) => Err(e),
             other => Ok(other),
-        }
-    }
-
-    fn tell_dropped(&self, request: flowplug_request) {
-        if let (Some(dropped), Ok(entered)) = (self.api.request_dropped, self.gate.enter()) {
-            // SAFETY: the registrant's contract: it may be called from any thread until the host is closed.
-            entered.run(|| unsafe { dropped(self.api.user_data, request) });
         }
     }
 
@@ -191,7 +109,18 @@ impl Callbacks {
 
 impl Drop for Callbacks {
     fn drop(&mut self) {
-        self.destroy();
+        if self.registration.has_ended() {
+            return;
+        }
+        let registration = self.registration.clone();
+        // The last owner may be a task of the runtime, whose thread a `destroy` must not block.
+        if Handle::try_current().is_ok() {
+            let other = registration.clone();
+            if std::thread::Builder::new().name("flowplug-destroy".into()).spawn(move || other.end()).is_ok() {
+                return;
+            }
+        }
+        registration.end();
     }
 }
 
@@ -307,7 +236,7 @@ impl Host for Callbacks {
         match &self.base {
             Some(base) => base.emit_event(caller, event),
             None => {
-                self.event(event);
+                self.event(&emitted(caller.context.identity(), event)?);
                 Ok(())
             }
         }
@@ -349,6 +278,25 @@ impl Host for Callbacks {
             (None, None) => {}
         }
     }
+}
+
+/// An event of a plugin as an event of the library: what the plugin says stands under `data`, so that it cannot pass for
+/// another's or for the library's own.
+fn emitted(identity: &str, event: &str) -> Result<String> {
+    let data: &RawValue =
+        serde_json::from_str(event).map_err(|e| Error::new(Kind::InvalidArgument, format!("The event is not valid JSON: {e}.")))?;
+    let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    let wrapped = Emitted { kind: "emitted", time: &time, plugin: identity, data };
+    serde_json::to_string(&wrapped).map_err(|e| Error::new(Kind::Internal, format!("The event could not be written: {e}.")))
+}
+
+#[derive(Serialize)]
+struct Emitted<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    time: &'a str,
+    plugin: &'a str,
+    data: &'a RawValue,
 }
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<flowplug_pair> {

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -11,13 +11,15 @@ use serde::Deserialize;
 use crate::call::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::ffi::call::{call_of, drain_of, flowplug_call_options};
-use crate::ffi::callbacks::{Callbacks, Gate};
+use crate::ffi::callbacks::Callbacks;
 use crate::ffi::error::flowplug_error;
 use crate::ffi::flowplug_status;
+use crate::ffi::gate::{Gate, Registration};
 use crate::ffi::guard::{free, guard};
 use crate::ffi::request::{flowplug_pair, flowplug_request};
 use crate::ffi::text::{Out, Versioned, flowplug_str, handle, read};
 use crate::host::kv::MemoryKv;
+use crate::manifest;
 use crate::plugin::Environment;
 use crate::policy::Policy;
 use crate::runner::Settings;
@@ -34,7 +36,7 @@ pub(crate) struct HostInner {
     pub(crate) environment: Arc<Environment>,
     pub(crate) policy: Policy,
     pub(crate) callbacks: Arc<Callbacks>,
-    overrides: Mutex<Vec<Weak<Callbacks>>>,
+    overrides: Mutex<Vec<Arc<Registration>>>,
     closed: AtomicBool,
 }
 
@@ -132,7 +134,8 @@ pub struct flowplug_host_api {
     /// Removes such a key; one that is missing is removed already.
     pub kv_delete:
         Option<unsafe extern "C" fn(user_data: *mut c_void, request: flowplug_request, caller: *const flowplug_caller, key: flowplug_str)>,
-    /// Makes an HTTP request. Ask flowplug_request_http_check before following a redirect.
+    /// Makes an HTTP request. Ask flowplug_request_http_check before following a redirect. Default: unsupported, in this
+    /// version.
     pub http_request: Option<
         unsafe extern "C" fn(
             user_data: *mut c_void,
@@ -147,7 +150,8 @@ pub struct flowplug_host_api {
     >,
     /// Takes a log record. Default: standard error.
     pub log: Option<unsafe extern "C" fn(user_data: *mut c_void, record: *const flowplug_log_record)>,
-    /// Takes an event of the library, a JSON object with "type", "time" and "plugin". Default: dropped.
+    /// Takes an event of the library, a JSON object with "type", "time" and "plugin"; what a plugin emitted without an
+    /// emit_event callback has the type "emitted" and stands under "data". Default: dropped.
     pub event: Option<unsafe extern "C" fn(user_data: *mut c_void, event_json: flowplug_str)>,
     /// Nobody waits for this request any more: its number is void.
     pub request_dropped: Option<unsafe extern "C" fn(user_data: *mut c_void, request: flowplug_request)>,
@@ -159,8 +163,8 @@ pub struct flowplug_host_api {
 pub struct flowplug_host_options {
     /// sizeof(flowplug_host_options).
     pub struct_size: usize,
-    /// JSON or YAML: policy, cache_dir, kv_path, runtime_dir, worker_threads, callbacks (inline, detached), signals (on,
-    /// off). Empty: the defaults. Unknown keys are errors.
+    /// JSON or YAML: policy, cache_dir, kv_path (unsupported by this version), runtime_dir, worker_threads, callbacks
+    /// (inline; detached is unsupported by this version), signals (on, off). Empty: the defaults. Unknown keys are errors.
     pub config: flowplug_str,
     /// The embedding program's callbacks; NULL: the embedded defaults alone.
     pub api: *const flowplug_host_api,
@@ -251,8 +255,10 @@ pub unsafe extern "C" fn flowplug_host_close(
         // SAFETY: by the function's contract.
         let inner = unsafe { handle(host, "host") }?.inner.clone();
         // SAFETY: by the function's contract.
-        let call = unsafe { call_of(options) }?;
-        inner.close(&drain_of(&call))
+        unsafe { call_of(options) }?;
+        // SAFETY: by the function's contract.
+        let drain = unsafe { drain_of(options) }?;
+        inner.close(&drain)
     };
     // SAFETY: by the function's contract.
     unsafe { guard(error, body) }
@@ -273,7 +279,7 @@ pub unsafe extern "C" fn flowplug_host_free(host: *mut flowplug_host) {
         }
         let close = move || {
             sys::block_signals();
-            while host.inner.close(&Deadline::after(Duration::from_secs(1))).is_err_and(|e| e.kind() == Kind::Timeout) {}
+            while host.inner.close(&Deadline::after(Duration::ZERO)).is_err_and(|e| e.kind() == Kind::Timeout) {}
         };
         drop(std::thread::Builder::new().name("flowplug-close".into()).spawn(close));
     };
@@ -337,8 +343,8 @@ impl HostInner {
     /// Takes note of a plugin's own callbacks, so that closing ends them too.
     pub(crate) fn add_override(&self, callbacks: &Arc<Callbacks>) {
         let mut overrides = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
-        overrides.retain(|o| o.strong_count() > 0);
-        overrides.push(Arc::downgrade(callbacks));
+        overrides.retain(|o| !o.has_ended());
+        overrides.push(callbacks.registration().clone());
     }
 
     fn close(&self, drain: &Deadline) -> Result<()> {
@@ -355,21 +361,21 @@ impl HostInner {
         if !gate.shut(&Deadline::at(until)) {
             return Err(Error::new(Kind::Timeout, "A callback of the host has not returned yet; call flowplug_host_close again."));
         }
-        for callbacks in self.overrides.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
-            callbacks.destroy();
+        let overrides = std::mem::take(&mut *self.overrides.lock().unwrap_or_else(PoisonError::into_inner));
+        for registration in &overrides {
+            registration.end();
         }
-        self.callbacks.destroy();
+        self.callbacks.registration().end();
         self.closed.store(true, Ordering::Release);
         Ok(())
     }
 }
 
-/// Reads JSON or YAML of the embedding program.
+/// Reads JSON or YAML of the embedding program, within the bounds of a manifest.
 pub(crate) fn parse_config<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    serde_saphyr::from_str(text).map_err(|e| {
-        let place = e.location().map_or(String::new(), |l| format!(" (line {}, column {})", l.line(), l.column()));
-        Error::new(Kind::InvalidConfig, format!("The config is not valid{place}: {}.", e.without_snippet()))
-    })
+    let refused = |e: &dyn std::fmt::Display| Error::new(Kind::InvalidConfig, format!("The config is not valid: {e}."));
+    let value = manifest::document(text.as_bytes()).map_err(|e| refused(&e.message().trim_end_matches('.')))?;
+    serde_json::from_value(value).map_err(|e| refused(&e))
 }
 
 fn unsupported(what: &str, instead: &str) -> Error {

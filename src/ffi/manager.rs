@@ -8,7 +8,7 @@ use crate::ffi::guard::guard;
 use crate::ffi::host::flowplug_host;
 use crate::ffi::manifest::flowplug_manifest;
 use crate::ffi::plugin::flowplug_plugin;
-use crate::ffi::text::{flowplug_bytes, flowplug_str, handle};
+use crate::ffi::text::{Out, flowplug_bytes, flowplug_str, handle};
 
 /// A manager of plugins. No function of this version makes one.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ fn none() -> Result<()> {
 pub unsafe extern "C" fn flowplug_manager_new(
     host: *mut flowplug_host,
     config: flowplug_str,
-    _out: *mut *mut flowplug_manager,
+    out: *mut *mut flowplug_manager,
     error: *mut *mut flowplug_error,
 ) -> flowplug_status {
     let body = || {
@@ -57,6 +57,8 @@ pub unsafe extern "C" fn flowplug_manager_new(
         unsafe { handle(host, "host") }?;
         // SAFETY: by the function's contract.
         unsafe { config.text("config") }?;
+        // SAFETY: by the function's contract.
+        unsafe { Out::new(out, "out") }?;
         none()
     };
     // SAFETY: by the function's contract.
@@ -90,11 +92,12 @@ pub unsafe extern "C" fn flowplug_manager_start(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flowplug_manager_load(
     manager: *mut flowplug_manager,
-    _folder: flowplug_str,
-    _config: flowplug_str,
+    folder: flowplug_str,
+    config: flowplug_str,
     options: *const flowplug_call_options,
     error: *mut *mut flowplug_error,
 ) -> flowplug_status {
+    let _later = (folder, config);
     // SAFETY: by the function's contract.
     unsafe { unsupported(manager, options, error) }
 }
@@ -109,12 +112,13 @@ pub unsafe extern "C" fn flowplug_manager_load(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flowplug_manager_reload(
     manager: *mut flowplug_manager,
-    _identity: flowplug_str,
-    _manifest: *const flowplug_manifest,
-    _config: flowplug_str,
+    identity: flowplug_str,
+    manifest: *const flowplug_manifest,
+    config: flowplug_str,
     options: *const flowplug_call_options,
     error: *mut *mut flowplug_error,
 ) -> flowplug_status {
+    let _later = (identity, manifest, config);
     // SAFETY: by the function's contract.
     unsafe { unsupported(manager, options, error) }
 }
@@ -129,10 +133,11 @@ pub unsafe extern "C" fn flowplug_manager_reload(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flowplug_manager_unload(
     manager: *mut flowplug_manager,
-    _identity: flowplug_str,
+    identity: flowplug_str,
     options: *const flowplug_call_options,
     error: *mut *mut flowplug_error,
 ) -> flowplug_status {
+    let _later = (identity,);
     // SAFETY: by the function's contract.
     unsafe { unsupported(manager, options, error) }
 }
@@ -147,9 +152,10 @@ pub unsafe extern "C" fn flowplug_manager_unload(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flowplug_manager_list(
     manager: *const flowplug_manager,
-    _out: *mut flowplug_bytes,
+    out: *mut flowplug_bytes,
     error: *mut *mut flowplug_error,
 ) -> flowplug_status {
+    let _later = (out,);
     // SAFETY: by the function's contract.
     unsafe { unsupported(manager, std::ptr::null(), error) }
 }
@@ -164,10 +170,11 @@ pub unsafe extern "C" fn flowplug_manager_list(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flowplug_manager_get(
     manager: *const flowplug_manager,
-    _identity: flowplug_str,
-    _out: *mut *mut flowplug_plugin,
+    identity: flowplug_str,
+    out: *mut *mut flowplug_plugin,
     error: *mut *mut flowplug_error,
 ) -> flowplug_status {
+    let _later = (identity, out);
     // SAFETY: by the function's contract.
     unsafe { unsupported(manager, std::ptr::null(), error) }
 }
@@ -182,13 +189,14 @@ pub unsafe extern "C" fn flowplug_manager_get(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flowplug_manager_call(
     manager: *mut flowplug_manager,
-    _identity: flowplug_str,
-    _function: flowplug_str,
-    _params: flowplug_str,
+    identity: flowplug_str,
+    function: flowplug_str,
+    params: flowplug_str,
     options: *const flowplug_call_options,
-    _out: *mut flowplug_bytes,
+    out: *mut flowplug_bytes,
     error: *mut *mut flowplug_error,
 ) -> flowplug_status {
+    let _later = (identity, function, params, out);
     // SAFETY: by the function's contract.
     unsafe { unsupported(manager, options, error) }
 }
@@ -203,11 +211,12 @@ pub unsafe extern "C" fn flowplug_manager_call(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flowplug_manager_health(
     manager: *mut flowplug_manager,
-    _identity: flowplug_str,
+    identity: flowplug_str,
     options: *const flowplug_call_options,
-    _out: *mut flowplug_bytes,
+    out: *mut flowplug_bytes,
     error: *mut *mut flowplug_error,
 ) -> flowplug_status {
+    let _later = (identity, out);
     // SAFETY: by the function's contract.
     unsafe { unsupported(manager, options, error) }
 }
@@ -222,9 +231,10 @@ pub unsafe extern "C" fn flowplug_manager_health(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flowplug_manager_metrics(
     manager: *const flowplug_manager,
-    _out: *mut flowplug_bytes,
+    out: *mut flowplug_bytes,
     error: *mut *mut flowplug_error,
 ) -> flowplug_status {
+    let _later = (out,);
     // SAFETY: by the function's contract.
     unsafe { unsupported(manager, std::ptr::null(), error) }
 }
@@ -253,4 +263,6 @@ pub unsafe extern "C" fn flowplug_manager_stop(
 /// # Safety
 /// `manager` is NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn flowplug_manager_free(_manager: *mut flowplug_manager) {}
+pub unsafe extern "C" fn flowplug_manager_free(manager: *mut flowplug_manager) {
+    let _none = manager;
+}

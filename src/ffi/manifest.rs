@@ -49,12 +49,12 @@ pub unsafe extern "C" fn flowplug_manifest_parse(
         // SAFETY: by the function's contract.
         let out = unsafe { Out::new(out, "out") }?;
         // SAFETY: by the function's contract.
-        let yaml = unsafe { yaml.bytes("yaml") }?;
+        let yaml = unsafe { yaml.text("yaml") }?;
         // SAFETY: by the function's contract.
         let options = unsafe { read(options, "flowplug_manifest_options") }?;
         // SAFETY: by the function's contract.
         let base_dir = unsafe { options.map_or(flowplug_str::empty(), |o| o.base_dir).text("base_dir") }?;
-        let manifest = Manifest::parse(yaml, Path::new(base_dir), options.is_some_and(|o| o.strict != 0))?;
+        let manifest = Manifest::parse(yaml.as_bytes(), Path::new(base_dir), options.is_some_and(|o| o.strict != 0))?;
         out.write(Box::into_raw(Box::new(flowplug_manifest { manifest: Arc::new(manifest) })));
         Ok(())
     };
@@ -160,10 +160,10 @@ pub unsafe extern "C" fn flowplug_manifest_validate_config(
         // SAFETY: by the function's contract.
         let manifest = unsafe { handle(manifest, "manifest") }?;
         // SAFETY: by the function's contract.
-        let config = unsafe { config.bytes("config") }?;
+        let config = unsafe { config.text("config") }?;
         // SAFETY: by the function's contract.
         let call = unsafe { call_of(options) }?;
-        manifest.manifest.validate_config(config, &call.deadline).map(drop)
+        manifest.manifest.validate_config(config.as_bytes(), &call.deadline).map(drop)
     };
     // SAFETY: by the function's contract.
     unsafe { guard(error, body) }

@@ -8,6 +8,7 @@ pub mod call;
 pub(crate) mod callbacks;
 pub mod error;
 pub mod function;
+pub(crate) mod gate;
 pub(crate) mod guard;
 pub mod host;
 pub mod manager;

@@ -82,7 +82,8 @@ pub unsafe extern "C" fn flowplug_plugin_load(
         let api = own.map_or(std::ptr::null(), |o| o.api);
         // SAFETY: by the function's contract.
         let callbacks = unsafe { own_callbacks(api, host.as_ref().ok().copied()) }?;
-        let host = &host?.inner;
+        // Of its own: the handle may be freed inside a callback of this load.
+        let host = host?.inner.clone();
         // SAFETY: by the function's contract.
         let manifest = unsafe { handle(manifest, "manifest") }?;
         // SAFETY: by the function's contract.
@@ -166,10 +167,10 @@ pub unsafe extern "C" fn flowplug_plugin_start(
         // SAFETY: by the function's contract.
         let plugin = unsafe { plugin_of(plugin) }?;
         // SAFETY: by the function's contract.
-        let config = unsafe { config.bytes("config") }?;
+        let config = unsafe { config.text("config") }?;
         // SAFETY: by the function's contract.
         let call = unsafe { call_of(options) }?;
-        plugin.start(config, &call)
+        plugin.start(config.as_bytes(), &call)
     };
     // SAFETY: by the function's contract.
     unsafe { guard(error, body) }
@@ -338,7 +339,9 @@ pub unsafe extern "C" fn flowplug_plugin_stop(
         let plugin = unsafe { plugin_of(plugin) }?;
         // SAFETY: by the function's contract.
         let call = unsafe { call_of(options) }?;
-        plugin.stop(&drain_of(&call))
+        // SAFETY: by the function's contract.
+        let drain = unsafe { drain_of(options) }?;
+        call.chain.scope(|| plugin.stop(&drain))
     };
     // SAFETY: by the function's contract.
     unsafe { guard(error, body) }

@@ -53,6 +53,7 @@ struct Pending {
     asked: Asked,
     context: Arc<PluginContext>,
     chain: Chain,
+    answered: bool,
     answer: Option<Answer>,
     waker: Option<Waker>,
 }
@@ -62,7 +63,7 @@ pub(crate) struct Open(u64);
 
 impl Open {
     pub(crate) fn new(caller: &Caller<'_>, asked: Asked) -> Self {
-        let pending = Pending { asked, context: caller.context.clone(), chain: caller.chain, answer: None, waker: None };
+        let pending = Pending { asked, context: caller.context.clone(), chain: caller.chain, answered: false, answer: None, waker: None };
         Open(REQUESTS.insert(pending))
     }
 
@@ -206,7 +207,7 @@ pub unsafe extern "C" fn flowplug_request_http_check(
         if asked != Asked::Http {
             return Err(argument("Only an http_request goes to a URL."));
         }
-        http::check_url(&context, url)
+        http::check_url(&context, url).map(drop)
     };
     // SAFETY: by the function's contract.
     unsafe { guard(error, body) }
@@ -218,7 +219,7 @@ fn answer(request: flowplug_request, make: impl FnOnce(Asked) -> Result<Answer>)
     let answer = make(asked)?;
     let waker = REQUESTS
         .with(request, |p| {
-            if p.answer.is_some() {
+            if std::mem::replace(&mut p.answered, true) {
                 return None;
             }
             p.answer = Some(answer);

@@ -37,6 +37,11 @@ pub(super) struct Entered {
 }
 
 impl Calls {
+    /// For a call that is none of the plugin's: its id is none that another would have.
+    pub(super) fn apart() -> Arc<Self> {
+        Arc::new(Calls { state: Mutex::new(State { next: 1 << 63, ..State::default() }), left: Condvar::new() })
+    }
+
     /// Takes a call in; `invalid_state` once the plugin is stopping.
     pub(super) fn enter(self: &Arc<Self>, function: &str, call: &Call) -> Result<Entered> {
         let flight = Arc::new(InFlight { function: function.into(), call: call.clone() });

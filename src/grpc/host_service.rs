@@ -47,7 +47,7 @@ impl Service {
         let ended = gone.clone();
         let guarded = InterceptedService::new(service, move |request: Request<()>| authorize(request, &token, &ended));
         let connections = tokio_stream::wrappers::UnixListenerStream::new(listener);
-        let server = tonic::transport::Server::builder().max_concurrent_streams(256).serve_with_incoming(guarded, connections);
+        let server = tonic::transport::Server::builder().max_concurrent_streams(AT_ONCE as u32).serve_with_incoming(guarded, connections);
         tokio::select! {
             _ = server => (),
             () = gone.cancelled() => (),

@@ -61,7 +61,10 @@ pub(super) fn load(
     let (told, lost) = (watcher.clone(), process.clone());
     let met =
         process.tend(shared, pipes, said, move || tell(&told, &lost)).and_then(|()| meet(shared, &process, line, &context, &call, config));
-    let (address, on_shared) = met.inspect_err(|_| give_up(&process))?;
+    let (address, on_shared) = met.inspect_err(|_| {
+        give_up(&process);
+        gone.cancel();
+    })?;
     forward_stdio(shared, on_shared.clone(), output, gone);
     arm(&watcher, &process, on_exit)?;
     let on_driven = client::connection(driven.handle(), &address);

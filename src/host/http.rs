@@ -10,7 +10,12 @@ use crate::host::PluginContext;
 const URL_MAX: usize = 8 * 1024;
 
 /// Refuses a URL that is not plain http or https, carries a user name, or whose host and port no granted pattern names.
-pub fn check_url(context: &PluginContext, url: &str) -> Result<()> {
+/// Returns it in its one normal form: what reads it after must read the host that was checked.
+pub fn check_url(context: &PluginContext, url: &str) -> Result<Url> {
+    // Parsers differ in what they make of these: one sees the host before a backslash, another the one behind.
+    if url.bytes().any(|b| b <= b' ' || b == b'\\' || b == 0x7f) {
+        return Err(Error::new(Kind::InvalidArgument, "The URL holds white space, a control character or a backslash; percent-encode it."));
+    }
     if url.len() > URL_MAX {
         return Err(Error::new(Kind::InvalidArgument, format!("The URL has {} bytes; {URL_MAX} is the most.", url.len())));
     }
@@ -29,7 +34,7 @@ pub fn check_url(context: &PluginContext, url: &str) -> Result<()> {
         return Err(Error::new(Kind::InvalidArgument, format!("{shown:?} names no host.")));
     };
     if context.grants().http.iter().any(|pattern| pattern.matches(host, port)) {
-        return Ok(());
+        return Ok(parsed);
     }
     Err(denied(context, host, port))
 }

@@ -58,6 +58,10 @@ impl MemoryKv {
     }
 }
 
+/// What an entry counts for: its bytes, and what the store needs to keep it.
 fn size(key: &str, value: &[u8]) -> u64 {
-    (key.len() + value.len()) as u64
+    (key.len() + value.len()) as u64 + ENTRY
 }
+
+/// Bytes that the store needs for an entry beside its key and value.
+const ENTRY: u64 = 64;

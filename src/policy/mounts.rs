@@ -129,6 +129,8 @@ fn own_places(manifest: &Manifest, wasm: &WasmConfig) -> Vec<PathBuf> {
     let base = manifest.base_dir();
     let mut own = vec![base.to_owned(), base.join(FILE_NAME), base.join(&wasm.module)];
     own.extend(manifest.file().map(Path::to_owned));
+    // The sockets of plugin processes are below it, where the host names no other folder.
+    own.push(std::env::temp_dir());
     own.extend(manifest.grpc.iter().map(|grpc| base.join(&grpc.binary)));
     own.iter().flat_map(|path| places(path)).collect()
 }

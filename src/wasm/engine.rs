@@ -81,7 +81,7 @@ fn engine(features: Features) -> Result<Engine> {
     on_demand.memory_reservation(0).memory_reservation_for_growth(1 << 20).memory_guard_size(64 << 10);
     Engine::new(&on_demand).map_err(|e| {
         Error::new(
-            Kind::Unsupported,
+            Kind::LoadFailed,
             format!("The wasm engine does not work here: {e:#}. Check the limits on address space and the processor."),
         )
     })
@@ -94,7 +94,8 @@ fn config(features: Features) -> Config {
         | WasmFeatures::GC
         | WasmFeatures::FUNCTION_REFERENCES
         | WasmFeatures::EXCEPTIONS
-        | WasmFeatures::STACK_SWITCHING;
+        | WasmFeatures::STACK_SWITCHING
+        | WasmFeatures::CUSTOM_PAGE_SIZES;
     let mut config = Config::new();
     config
         .epoch_interruption(true)

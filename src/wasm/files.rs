@@ -5,7 +5,7 @@ use std::pin::pin;
 
 use wasmtime::Caller;
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::p1::wasi_snapshot_preview1::{WasiSnapshotPreview1, path_filestat_get, path_open as open};
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{WasiSnapshotPreview1, fd_close, path_filestat_get, path_open as open};
 use wasmtime_wasi::runtime::poll_noop;
 use wiggle::GuestMemory;
 
@@ -16,7 +16,11 @@ use super::state::State;
 const ACCESS: i32 = 2;
 const FAULT: i32 = 21;
 const IO: i32 = 29;
+const TOO_MANY: i32 = 33;
 const NAME_TOO_LONG: i32 = 37;
+
+/// The most descriptors of an instance: each is one of the host's.
+const OPEN_MAX: i32 = 256;
 
 /// `filetype` of preview 1, and its place in a `filestat`.
 const DIRECTORY: u8 = 3;
@@ -57,9 +61,26 @@ pub(super) fn path_open(
         return Ok(ACCESS);
     }
     wasi.set_hostcall_fuel(FUEL);
+    let errno = {
+        let mut memory = GuestMemory::Unshared(&mut *bytes);
+        let open = pin!(open(wasi, &mut memory, dir, lookup, path, len, how, rights, inheriting, flags, opened));
+        poll_noop(open).unwrap_or(Ok(IO))?
+    };
+    if errno == 0 { within_bound(wasi, bytes, opened) } else { Ok(errno) }
+}
+
+/// Takes back a descriptor past the bound. Numbers that are free are given out first, so the number bounds how many are open.
+fn within_bound(wasi: &mut WasiP1Ctx, bytes: &mut [u8], opened: i32) -> wasmtime::Result<i32> {
+    let Ok(Ok(number)) = memory::slice(bytes, opened, 4).map(<[u8; 4]>::try_from) else { return Ok(FAULT) };
+    let number = i32::from_le_bytes(number);
+    if number < OPEN_MAX {
+        return Ok(0);
+    }
+    wasi.set_hostcall_fuel(FUEL);
     let mut memory = GuestMemory::Unshared(bytes);
-    let open = pin!(open(wasi, &mut memory, dir, lookup, path, len, how, rights, inheriting, flags, opened));
-    poll_noop(open).unwrap_or(Ok(IO))
+    let closed = pin!(fd_close(wasi, &mut memory, number));
+    poll_noop(closed).unwrap_or(Ok(IO))?;
+    Ok(TOO_MANY)
 }
 
 /// The type of what stands at a path. Files are looked at in place, so the answer is there at once.

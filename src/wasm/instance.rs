@@ -26,6 +26,7 @@ pub(super) struct Blueprint {
     pub(super) interface: Interface,
     pub(super) context: Arc<PluginContext>,
     pub(super) wasi: bool,
+    folders: Vec<wasi::Folder>,
     pub(super) rate: Arc<Rate>,
 }
 
@@ -76,7 +77,8 @@ impl Blueprint {
         let rate = Arc::new(Rate::new(context.grants().rates.output));
         let wasi = linker::uses_wasi(module);
         let pre = linker::link(engine, module, state(&context, None, current)?)?;
-        Ok(Blueprint { engine: engine.clone(), pre, interface, context, wasi, rate })
+        let folders = if wasi { wasi::folders(&context)? } else { Vec::new() };
+        Ok(Blueprint { engine: engine.clone(), pre, interface, context, wasi, folders, rate })
     }
 
     /// What its guests run in; nothing where the module has no WASI.
@@ -86,7 +88,7 @@ impl Blueprint {
 
     /// A new instance: its start section has run, then `_initialize` (or `_start`).
     pub(super) fn make(&self, current: Current) -> Result<Box<Instance>> {
-        let mut store = Store::new(&self.engine, state(&self.context, self.wasi.then_some(&self.rate), current)?);
+        let mut store = Store::new(&self.engine, state(&self.context, self.wasi.then_some((&self.rate, &self.folders)), current)?);
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(tick);
         begin(&mut store)?;
@@ -110,9 +112,9 @@ impl Blueprint {
 }
 
 /// The data of a store for the call that will run in it; with a rate for its output where it has WASI.
-fn state(context: &Arc<PluginContext>, rate: Option<&Arc<Rate>>, call: Current) -> Result<State> {
-    let output = rate.map(|rate| Output::new(Arc::clone(context), Arc::clone(rate)));
-    let wasi = output.as_ref().map(|output| wasi::context(context, output)).transpose()?;
+fn state(context: &Arc<PluginContext>, wasi: Option<(&Arc<Rate>, &Vec<wasi::Folder>)>, call: Current) -> Result<State> {
+    let output = wasi.map(|(rate, _)| Output::new(Arc::clone(context), Arc::clone(rate)));
+    let wasi = wasi.zip(output.as_ref()).map(|((_, folders), output)| wasi::context(context, folders, output)).transpose()?;
     let limits = Limits::new(context.grants().memory);
     Ok(State { context: Arc::clone(context), limits, call, guest: Guest::default(), last_error: String::new(), wasi, output })
 }

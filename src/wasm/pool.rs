@@ -68,10 +68,12 @@ impl<T> Pool<T> {
         if let Some(turn) = state.turn(self.max) {
             return Ok(turn);
         }
-        let id = state.next;
+        let (id, since) = (state.next, Instant::now());
         state.next += 1;
+        // Queued before the lock is let go: who closes and drains must see it. An early wake-up is kept by the thread.
+        state.waiting.push_back(Waiter { id, since, waker: call::thread_waker() });
         drop(state);
-        self.wait(id, patience, deadline, cancels)
+        self.wait(id, since, patience, deadline, cancels)
     }
 
     /// An idle instance, if there is one this moment.
@@ -83,20 +85,13 @@ impl<T> Pool<T> {
     }
 
     #[cold]
-    fn wait(&self, id: u64, patience: Duration, deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<Turn<T>> {
-        let since = Instant::now();
+    fn wait(&self, id: u64, since: Instant, patience: Duration, deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<Turn<T>> {
         let until = match (deadline.moment(), since.checked_add(patience)) {
             (Some(end), Some(busy)) => Deadline::at(end.min(busy)),
             (Some(end), None) | (None, Some(end)) => Deadline::at(end),
             (None, None) => Deadline::never(),
         };
-        let queue = |waker| {
-            let mut state = self.state();
-            if !state.closed {
-                state.waiting.push_back(Waiter { id, since, waker });
-            }
-        };
-        call::wait(&until, cancels, queue, || self.state().turn_of(id, self.max))
+        call::wait(&until, cancels, drop, || self.state().turn_of(id, self.max))
             .or_else(|error| self.give_up(id, error, deadline, patience))
     }
 

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 use crate::host::{Caller, HttpRequest, HttpResponse};
 
+/// The most bytes of a log record's fields, and the most headers of a request: what they become on the host is larger.
+const FIELDS_MAX: usize = 64 << 10;
+const HEADERS_MAX: usize = 1024;
+
 #[derive(Deserialize)]
 struct Request {
     #[serde(default)]
@@ -31,6 +35,9 @@ struct Response<'a> {
 pub(super) fn http(caller: &Caller<'_>, request: &str) -> Result<Option<Vec<u8>>> {
     let request: Request = serde_json::from_str(request).map_err(|e| invalid(format!("The HTTP request is not the JSON of one: {e}.")))?;
     let headers = request.headers.unwrap_or_default();
+    if headers.len() > HEADERS_MAX {
+        return Err(invalid(format!("The HTTP request has {} headers; {HEADERS_MAX} is the most.", headers.len())));
+    }
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let body = decoded(request.body.as_deref().unwrap_or_default())?;
     let method = request.method.as_deref().filter(|method| !method.is_empty()).unwrap_or("GET");
@@ -61,6 +68,9 @@ fn rendered(response: &HttpResponse) -> Result<Vec<u8>> {
 pub(super) fn fields(json: &[u8]) -> Result<Vec<(String, String)>> {
     if json.is_empty() {
         return Ok(Vec::new());
+    }
+    if json.len() > FIELDS_MAX {
+        return Err(invalid(format!("The fields of a log record have {} bytes; {FIELDS_MAX} is the most.", json.len())));
     }
     let fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(json).map_err(|e| invalid(format!("The fields of a log record must be a JSON object of strings: {e}.")))?;

@@ -1,5 +1,6 @@
 //! WASI preview 1 under the plugin's grants: its folders, clocks, random numbers and output; nothing of the process.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
@@ -13,7 +14,8 @@ use super::state::State;
 use super::{files, waits};
 use crate::error::{Error, Kind, Result, clean};
 use crate::host::PluginContext;
-use crate::runtime;
+use crate::policy::Mount;
+use crate::{runtime, sys};
 
 /// The module's name.
 pub(super) const MODULE: &str = "wasi_snapshot_preview1";
@@ -29,8 +31,27 @@ pub(super) fn define(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     Ok(())
 }
 
+/// A granted folder, held open: what a guest moves or links later does not change what the next instance sees.
+pub(super) struct Folder {
+    held: OwnedFd,
+    guest: Vec<String>,
+    writable: bool,
+}
+
+/// Opens what the plugin was granted.
+pub(super) fn folders(plugin: &PluginContext) -> Result<Vec<Folder>> {
+    let open = |mount: &Mount| match sys::open_folder(&mount.host) {
+        Ok(held) => Ok(Folder { held, guest: mount.guest.clone(), writable: mount.writable }),
+        Err(e) => {
+            let folder = clean(&mount.host.to_string_lossy(), 512);
+            Err(Error::new(Kind::LoadFailed, format!("The folder {folder:?} that the plugin was granted cannot be opened: {e}.")))
+        }
+    };
+    plugin.grants().mounts.iter().map(open).collect()
+}
+
 /// The context of one instance: its folders opened, its output led to the log.
-pub(super) fn context(plugin: &PluginContext, output: &Arc<Output>) -> Result<Box<WasiP1Ctx>> {
+pub(super) fn context(plugin: &PluginContext, folders: &[Folder], output: &Arc<Output>) -> Result<Box<WasiP1Ctx>> {
     let mut builder = WasiCtxBuilder::new();
     builder
         .allow_blocking_current_thread(true)
@@ -41,12 +62,11 @@ pub(super) fn context(plugin: &PluginContext, output: &Arc<Output>) -> Result<Bo
         .arg(plugin.identity())
         .stdout(output.stream(Stream::Out))
         .stderr(output.stream(Stream::Err));
-    for mount in &plugin.grants().mounts {
-        let rights = if mount.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-        for guest in &mount.guest {
-            builder.preopened_dir(&mount.host, guest, rights).map_err(|e| {
-                let folder = clean(&mount.host.to_string_lossy(), 512);
-                Error::new(Kind::LoadFailed, format!("The folder {folder:?} that the plugin was granted cannot be opened: {e:#}."))
+    for folder in folders {
+        let rights = if folder.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        for guest in &folder.guest {
+            builder.preopened_dir(sys::reopened(&folder.held), guest, rights).map_err(|e| {
+                Error::new(Kind::LoadFailed, format!("The folder {guest:?} that the plugin was granted cannot be opened: {e:#}."))
             })?;
         }
     }

@@ -1,5 +1,5 @@
 /*
- * What may be done inside a host callback, and what happens to calls that wait for one: nested calls, close and stop from
+ * What may be done inside a callback, and what happens to calls that wait for one: nested calls, close and stop from
  * inside, handles freed there, a plugin killed while the host works for it, cancel, and flowplug_host_close with calls in
  * flight.
  */
@@ -17,6 +17,9 @@ static flowplug_plugin *plugin, *second;
 static answer inner, other;
 static flowplug_request open_request;
 
+/* In ns: what takes milliseconds is far from it, and so is what waits out wait_timeout. */
+#define AT_ONCE (20000 * MS)
+
 static const char get[] = "{\"content\":{\"do\":\"host\",\"fn\":\"kv_get\",\"args\":{\"key\":\"k\"}}}";
 static const char echo[] = "{\"content\":{\"do\":\"echo\",\"n\":1}}";
 
@@ -29,14 +32,26 @@ static void on_kv_get(void *data, flowplug_request request, const flowplug_calle
   running_callbacks--;
 }
 
+/* Where events and logs shall do what they may not: to the plugin that they are about, and to the host. */
+static _Atomic int meddling;
+static latch logs_met = LATCH_INIT, events_met = LATCH_INIT;
+
+static void meddle(latch *met) {
+  CHECK_INT(flowplug_plugin_stop(plugin, NULL, NULL), FLOWPLUG_INVALID_STATE);
+  CHECK_INT(flowplug_host_close(host, NULL, NULL), FLOWPLUG_INVALID_STATE);
+  latch_add(met);
+}
+
 static void on_log(void *data, const flowplug_log_record *record) {
-  (void)data, (void)record;
+  (void)data;
   CHECK(!closed);
+  if (meddling && record->plugin.len > 0) meddle(&logs_met);
 }
 
 static void on_event(void *data, flowplug_str event) {
   (void)data, (void)event;
   CHECK(!closed);
+  if (meddling) meddle(&events_met);
 }
 
 static void on_dropped(void *data, flowplug_request request) {
@@ -61,7 +76,9 @@ static flowplug_host *host_with_hook(hook *what) {
 
 static flowplug_plugin *pool_of(const char *folder, int instances) {
   flowplug_plugin *p = NULL;
-  const char *yaml = strstr(folder, "grpc") ? "" : format("name: x\nruntime: wasm\nwasm: { module: ./plugin.wasm, pool: { max_instances: %d } }\n", instances);
+  const char *yaml = strstr(folder, "grpc") ? "" : format("name: x\nruntime: wasm\nwasm: { module: ./plugin.wasm, pool: { max_instances: %d, wait_timeout: 60s }, "
+                                                           "permissions: { execution: { timeout: 60s } } }\n",
+                                                           instances);
   CHECK_ANSWER(load_with(host, folder, yaml, "p", NULL, NULL, NULL, &p), FLOWPLUG_OK);
   CHECK_ANSWER(start(p, "", NULL), FLOWPLUG_OK);
   return p;
@@ -93,7 +110,7 @@ static void the_only_instance_is_busy_at_once(void) {
   uint64_t began = now_ns();
   CHECK_TEXT(call(plugin, "command", get).json, "{\"value\":\"outer\"}");
   CHECK_ANSWER(inner, FLOWPLUG_BUSY);
-  CHECK(now_ns() - began < 4000 * MS); /* not the 5 s of wait_timeout */
+  CHECK(now_ns() - began < AT_ONCE); /* not the 60 s of wait_timeout */
   done_with(plugin);
   close_host(host);
 }
@@ -123,7 +140,7 @@ static void the_chain_is_known_across_threads_by_parent(void) {
   pthread_join(elsewhere, NULL);
   CHECK_ANSWER(inner, FLOWPLUG_BUSY);
   CHECK_ANSWER(other, FLOWPLUG_OK);
-  CHECK(now_ns() - began < 4000 * MS);
+  CHECK(now_ns() - began < AT_ONCE);
   flowplug_call_options options = FLOWPLUG_CALL_OPTIONS_INIT;
   options.parent = open_request; /* answered: no such request */
   CHECK_ANSWER(call_with(plugin, "command", echo, &options), FLOWPLUG_NOT_FOUND);
@@ -177,6 +194,30 @@ static void close_and_stop_from_inside_are_refused(const char *folder) {
   CHECK_ANSWER(call(plugin, "command", echo), FLOWPLUG_OK);
   done_with(plugin);
   close_host(host);
+}
+
+/* Also where no call is under way: from the thread that starts or stops the plugin, or that reads its output. */
+static void events_and_logs_cannot_stop_what_they_are_about(const char *folder) {
+  host = host_with_hook(call_again);
+  latch_reset(&logs_met);
+  latch_reset(&events_met);
+  CHECK_ANSWER(load_with(host, folder, "", "p", NULL, NULL, NULL, &plugin), FLOWPLUG_OK);
+  meddling = 1;
+  CHECK_ANSWER(start(plugin, "", NULL), FLOWPLUG_OK);
+  latch_wait(&events_met, 1);
+  CHECK_ANSWER(command(plugin, "{\"do\":\"host\",\"fn\":\"emit_event\",\"args\":{\"event_type\":\"t\",\"source\":\"s\",\"data\":{}}}"), FLOWPLUG_OK);
+  latch_wait(&events_met, 2);
+  CHECK_ANSWER(command(plugin, "{\"do\":\"host\",\"fn\":\"log\",\"args\":{\"level\":1,\"message\":\"m\",\"fields\":{}}}"), FLOWPLUG_OK);
+  latch_wait(&logs_met, 1);
+  CHECK_ANSWER(command(plugin, "{\"do\":\"output\",\"text\":\"line\",\"lines\":1}"), FLOWPLUG_OK);
+  latch_wait(&logs_met, 2);
+  CHECK_ANSWER(call(plugin, "command", echo), FLOWPLUG_OK);
+  CHECK_ANSWER(stop(plugin, NULL), FLOWPLUG_OK);
+  latch_wait(&events_met, 4); /* stopping and stopped */
+  CHECK_INT(flowplug_host_close(host, NULL, NULL), FLOWPLUG_OK);
+  meddling = 0;
+  flowplug_plugin_free(plugin); /* only now: a late log would have used the handle */
+  flowplug_host_free(host);
 }
 
 /* Legal: what is running stops in the background. */
@@ -241,6 +282,7 @@ static void a_plugin_killed_in_mid_call(void) {
   CHECK_ANSWER(a, FLOWPLUG_UNAVAILABLE);
   CHECK_HAS(a.details, "\"signal\":9");
   CHECK_TEXT(a.plugin, "p");
+  CHECK_ANSWER(call(plugin, "command", echo), FLOWPLUG_UNAVAILABLE);
   CHECK_ANSWER(call(second, "command", echo), FLOWPLUG_OK); /* a process of its own */
   done_with(plugin);
   done_with(second);
@@ -322,6 +364,7 @@ int main(int argc, char **argv) {
   for (int i = 0; i < 2; i++) {
     RUN_ON(a_callback_can_call_the_plugin_again, folders[i]);
     RUN_ON(close_and_stop_from_inside_are_refused, folders[i]);
+    RUN_ON(events_and_logs_cannot_stop_what_they_are_about, folders[i]);
     RUN_ON(a_handle_can_be_freed_inside, folders[i]);
     RUN_ON(cancelled_while_the_host_works, folders[i]);
     RUN_ON(close_ends_calls_in_flight, folders[i]);

@@ -179,7 +179,10 @@ static void without_callbacks_the_defaults_serve(void) {
   check_defaults(bare);
   latch_reset(&the_app.events);
   CHECK_TEXT(ask(bare, "emit_event", event_args).json, "{\"done\":true}");
-  if (latch_wait(&the_app.events, 1)) CHECK_HAS(the_app.event, "\"n\":7");
+  if (!latch_wait(&the_app.events, 1)) return;
+  CHECK_HAS(the_app.event, "\"type\":\"emitted\"");
+  CHECK_HAS(the_app.event, "\"plugin\":\"org/p\"");
+  CHECK_HAS(the_app.event, "\"n\":7");
 }
 
 static void a_callback_can_ask_for_the_default(void) {

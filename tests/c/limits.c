@@ -174,7 +174,21 @@ static void an_endless_init_ends_at_the_deadline(void) {
   CHECK_ANSWER(start(plugin, "", &options), FLOWPLUG_TIMEOUT);
   CHECK((now_ns() - began) / MS < LATE);
   CHECK_INT(flowplug_plugin_state(plugin), FLOWPLUG_STATE_ERROR);
+  CHECK_ANSWER(call(plugin, "command", "{}"), FLOWPLUG_INVALID_STATE);
   flowplug_plugin_free(plugin);
+}
+
+/* Neither init nor the call is late by itself: the timeout is one for both. */
+static void a_fresh_instance_takes_its_start_from_the_calls_time(void) {
+  flowplug_plugin *plugin = NULL;
+  const char *yaml = "name: x\nruntime: wasm\nwasm: { module: ./plugin.wasm, pool: { instance_per_call: true }, permissions: { execution: { timeout: 3s } } }\n";
+  CHECK_ANSWER(load_with(host, "c-fixture", yaml, "slow", NULL, NULL, NULL, &plugin), FLOWPLUG_OK);
+  CHECK_ANSWER(start(plugin, "{\"ms\":2300}", NULL), FLOWPLUG_OK);
+  CHECK_ANSWER(command(plugin, "{\"do\":\"echo\"}"), FLOWPLUG_OK); /* with what instance the start left, if it left one */
+  uint64_t began = now_ns();
+  CHECK_ANSWER(command(plugin, "{\"do\":\"sleep\",\"ms\":2300}"), FLOWPLUG_TIMEOUT);
+  CHECK((now_ns() - began) / MS < 30000);
+  done_with(plugin);
 }
 
 static void endless_alloc_and_free(void) {
@@ -349,6 +363,7 @@ int main(int argc, char **argv) {
   RUN(the_manifests_own_timeout);
   RUN(endless_instantiation_ends_at_the_deadline);
   RUN(an_endless_init_ends_at_the_deadline);
+  RUN(a_fresh_instance_takes_its_start_from_the_calls_time);
   RUN(endless_alloc_and_free);
   RUN(grpc_deadlines);
   RUN(memory_past_the_limit);

@@ -89,6 +89,31 @@ fn http_is_json_with_a_base64_body_behind_the_allowlist() {
 }
 
 #[test]
+fn a_url_that_parsers_read_differently_never_reaches_the_host() {
+    let setup = Setup::new();
+    let plugin = setup.started(&guest(IMPORTS, BODY));
+    for url in [
+        r"https://api.example.com\\@evil.example.com/",
+        r"https://api.example.com\\.evil.example.com/",
+        r"https:\\\\evil.example.com/",
+        r"https://evil.example.com\t/",
+        r"https://evil.example.com/ https://api.example.com/",
+        "https://api.example.com@evil.example.com/",
+        "https://evil.example.com#@api.example.com/",
+        "https://api.example.com.evil.example.com/",
+        "https://api.example.com:443@evil.example.com/",
+        "file://api.example.com/etc/passwd",
+        "https://xn--api-.example.com/",
+    ] {
+        assert_eq!(number(&plugin, "http", &format!(r#"{{"url":"{url}"}}"#)), 0, "{url}");
+    }
+    assert!(setup.host.taken().is_empty());
+    // What is granted reaches it in the one form that was checked.
+    assert!(number(&plugin, "http", r#"{"url":"HTTPS://API.example.com:443/a/../b"}"#) > 0);
+    assert_eq!(setup.host.taken(), ["http GET https://api.example.com/b [] "]);
+}
+
+#[test]
 fn by_value_and_checked_forms() {
     let by_value = IMPORTS
         .replace("$config (param i32 i32 i32) (result i32)", "$config (param i32 i32) (result i64)")

@@ -181,6 +181,41 @@ fn only_granted_folders_are_opened_and_only_as_granted() {
 }
 
 #[test]
+fn a_folder_stays_the_one_that_was_granted() {
+    const SUCCESS: &str = "\"0000000000000000:\"";
+    let (imports, body) = opener();
+    let outside = Folder::new();
+    std::fs::write(outside.0.join("secret"), "x").unwrap();
+    let mut setup = Setup::new();
+    setup.wasm = "pool: { instance_per_call: true }".to_owned();
+    let data = setup.folder.0.join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("file"), "x").unwrap();
+    setup.grants.mounts = vec![Mount { host: data.clone(), guest: vec!["data".to_owned()], writable: true }];
+    let plugin = setup.started(&guest(&imports, &body));
+    // As a plugin could that may write where this folder lies.
+    std::fs::rename(&data, setup.folder.0.join("moved")).unwrap();
+    std::os::unix::fs::symlink(&outside.0, &data).unwrap();
+    assert_eq!(ask(&plugin, "read", "file").unwrap(), SUCCESS);
+    assert_ne!(ask(&plugin, "read", "secret").unwrap(), SUCCESS);
+}
+
+#[test]
+fn an_instance_cannot_take_all_descriptors() {
+    let (imports, body) = opener();
+    let mut setup = Setup::new();
+    let data = setup.folder.0.join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("file"), "x").unwrap();
+    setup.grants.mounts = vec![Mount { host: data, guest: vec!["data".to_owned()], writable: false }];
+    setup.grants.max_instances = 1;
+    let plugin = setup.started(&guest(&imports, &body));
+    let opened = (0..1000).take_while(|_| ask(&plugin, "read", "file").unwrap() == "\"0000000000000000:\"").count();
+    assert!((200..256).contains(&opened), "{opened}");
+    assert_eq!(ask(&plugin, "read", "file").unwrap(), "\"0000000000000021:\"");
+}
+
+#[test]
 fn a_fifo_or_a_device_is_not_opened() {
     let (imports, body) = opener();
     let mut setup = Setup::new();

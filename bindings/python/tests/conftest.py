@@ -31,6 +31,8 @@ class Recorder(flowplug.HostAPI):
         self.asked: list[tuple] = []
         self.records: list[flowplug.LogRecord] = []
         self.logged = threading.Condition()
+        self.inside = threading.Event()
+        self.over = threading.Event()
 
     def _ask(self, caller: flowplug.Caller, *what: object) -> None:
         self.callers.append(caller)
@@ -49,6 +51,10 @@ class Recorder(flowplug.HostAPI):
     def kv_set(self, caller, key, value):
         self._ask(caller, "kv_set", key, value)
         self.store[key] = value
+        if key.endswith(":inside"):
+            self.inside.set()
+            if FIXTURES["grpc"] in key:
+                assert self.over.wait(BOUND)
 
     def kv_delete(self, caller, key):
         self._ask(caller, "kv_delete", key)
@@ -142,3 +148,9 @@ def do(what: str, **content: object) -> dict:
 def ask(fn: str, **args: object) -> dict:
     """The params of a fixture's command that calls a host function."""
     return do("host", fn=fn, args=args)
+
+
+def endless(name: str) -> dict:
+    """The params of a call that does not end by itself. The recorder's `inside` is set once it is inside the plugin (loaded under
+    its own name); set `over` when the call has ended."""
+    return do("sleep", ms=300_000, tell="inside") if name == FIXTURES["wasm"] else ask("kv_set", key="inside", value="1")

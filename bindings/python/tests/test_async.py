@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from conftest import BOUND, ask, do
+from conftest import BOUND, ask, do, endless
 
 import flowplug
 from flowplug import _callbacks
@@ -35,13 +35,14 @@ def test_many_at_once(plugin, api):
     assert api.callers[-1].tag == 5
 
 
-def test_a_cancelled_task_cancels_the_call(plugin):
+def test_a_cancelled_task_cancels_the_call(plugin, api, name):
     async def cancelled():
-        task = asyncio.create_task(plugin.acall("command", do("sleep", ms=300_000)))
-        await asyncio.sleep(0)  # lets the task begin
+        task = asyncio.create_task(plugin.acall("command", endless(name)))
+        assert await asyncio.to_thread(api.inside.wait, BOUND)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        api.over.set()
         # The loop was never blocked, and the plugin goes on.
         assert await plugin.acall("command", do("echo")) == {"do": "echo"}
 

@@ -105,14 +105,22 @@ def test_a_flowplug_error_is_an_answer_and_no_fault(make_host, name, caplog):
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("answer", [None, "text", flowplug.HTTPResponse(99), flowplug.HTTPResponse(200, [("a", "b")] * 2000)])
-def test_an_impossible_answer_is_a_failure_and_not_a_wait(make_host, name, answer):
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, "AttributeError"),
+        ("text", "AttributeError"),
+        (flowplug.HTTPResponse(99), "cannot be used"),
+        (flowplug.HTTPResponse(200, [("a", "b")] * 2000), "cannot be used"),
+    ],
+)
+def test_an_impossible_answer_is_a_failure_and_not_a_wait(make_host, name, answer, said):
     class API(flowplug.HostAPI):
         def http_request(self, caller, request):
             return answer
 
     with start(make_host(api=API()), name) as plugin:
-        refused(plugin, "", ask("http_request", method="GET", url="http://127.0.0.1/"))
+        refused(plugin, said, ask("http_request", method="GET", url="http://127.0.0.1/"))
 
 
 def test_the_caller_is_known(plugin, api):

@@ -1,8 +1,10 @@
 """Manifests and the check of configs."""
 
+import json
 import math
 
 import pytest
+from conftest import ROOT
 
 import flowplug
 
@@ -25,6 +27,14 @@ def test_parse_fills_in_defaults(content):
     assert (fields["name"], fields["version"], fields["runtime"]) == ("greeter", "1.10", "wasm")
     assert fields["wasm"]["pool"]["max_instances"] == 4
     assert fields["wasm"]["permissions"]["memory"]["max"] == "64MB"
+
+
+@pytest.mark.parametrize("name", ["bookmarks", "defaults", "grpc"])
+def test_golden_manifests_mean_what_stands_beside_them(name):
+    golden = ROOT / "tests" / "golden" / "manifest"
+    with flowplug.Manifest.read(golden / f"{name}.yaml", strict=True) as manifest:
+        assert manifest.to_dict() == json.loads((golden / f"{name}.json").read_text())
+        assert manifest.warnings == []
 
 
 def test_read_takes_a_file_and_a_folder(tmp_path):

@@ -39,23 +39,21 @@ def test_one_plugin_from_many_threads(plugin, api):
     assert sorted(api.store.values()) == [b"29"] * 8
 
 
-def test_a_call_in_wasm_releases_the_interpreter(wasm):
+def test_a_call_in_wasm_releases_the_interpreter(wasm, api):
     """While one thread is inside an endless guest, this one calls the same plugin. Were the lock held, the other call would end by
     its deadline first, not by the token."""
     ended: list[flowplug.Status] = []
-    entered = threading.Event()
 
     def spin(token):
-        entered.set()
         try:
-            wasm.call("command", do("spin"), cancel=token, timeout=BOUND)
+            wasm.call("command", do("spin", tell="inside"), cancel=token, timeout=BOUND)
         except flowplug.FlowplugError as error:
             ended.append(error.status)
 
     with flowplug.CancelToken() as token:
         other = threading.Thread(target=spin, args=(token,))
         other.start()
-        assert entered.wait(BOUND)
+        assert api.inside.wait(BOUND)
         for n in range(100):
             assert wasm.call("command", do("echo", n=n)) == {"do": "echo", "n": n}
         token.cancel()

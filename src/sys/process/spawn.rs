@@ -52,12 +52,17 @@ fn start_watchdog() -> io::Result<(Watchdog, OwnedFd)> {
     let (registered, register) = io::pipe()?;
     let (registered, register) = (high(registered.into())?, high(register.into())?);
     let host = high(pidfd_open(std::process::id())?)?;
-    // Valgrind lives in the memory of the program that it runs, and a copy would take it away from its own copy.
-    let trim = std::env::var_os("LD_PRELOAD").is_none_or(|list| !list.as_encoded_bytes().windows(9).any(|part| part == b"vgpreload"));
+    let trim = !under_valgrind();
     match clone_process(0)? {
         Cloned::Here => born::watch(registered.as_raw_fd(), host.as_raw_fd(), trim),
         Cloned::Made { pidfd, .. } => Ok((Watchdog(pidfd), register)),
     }
+}
+
+/// Valgrind lives in the memory of the program that it runs, so a copy of it must not give that memory back.
+fn under_valgrind() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| std::fs::read("/proc/self/maps").is_ok_and(|maps| maps.windows(9).any(|part| part == b"vgpreload")))
 }
 
 fn start_child(command: &Command, register: &OwnedFd) -> io::Result<(libc::pid_t, OwnedFd, OwnedFd, OwnedFd)> {

@@ -160,7 +160,7 @@ class PermissionDeniedError(FlowplugError):
 
 
 class UnavailableError(FlowplugError):
-    """The plugin's process is gone; it may be on its way back."""
+    """The plugin's process is gone. Nothing restarts it in this version: stop the plugin and load it anew."""
 
     status = Status.UNAVAILABLE
 

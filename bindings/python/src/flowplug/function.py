@@ -26,7 +26,7 @@ class _Scratch:
 
 
 class Function(Managed):
-    """Made by `Plugin.function`; valid across reloads. Any number of threads may call it at once."""
+    """Made by `Plugin.function`; good until it or the plugin is closed. Any number of threads may call it at once."""
 
     def __init__(self, plugin: str, name: str, handle: Any) -> None:
         self._own(handle, lib.flowplug_function_free)

@@ -31,9 +31,10 @@ class Host(Managed):
     """A host of plugins. Close it, or use it in a `with`: after that no callback runs.
 
     api: what plugins may ask. policy: "strict" (the default), "trusted", or a dict with `default` and `plugins`. cache_dir: where
-    compiled modules are kept (None: nowhere). kv_path: the file of the library's own store (None: in memory). callbacks: "inline"
-    or "detached". log: a function or a `logging.Logger` that takes records of plugins and of the library, instead of api.log.
-    on_event: takes the library's events.
+    compiled modules are kept (None: nowhere). kv_path: a file for the library's own store; this version has it in memory alone and
+    raises `UnsupportedError` for anything but None. callbacks: "inline"; "detached" raises `UnsupportedError` in this version. log: a
+    function or a `logging.Logger` that takes records of plugins and of the library, instead of api.log. on_event: takes the library's
+    events.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class HostAPI:
         raise UseDefault
 
     def kv_get(self, caller: Caller, key: str) -> bytes | None:
-        """A stored value; None if it is missing. Default: the library's store (see the host's kv_path)."""
+        """A stored value; None if it is missing. Default: the library's store, in memory."""
         raise UseDefault
 
     def kv_set(self, caller: Caller, key: str, value: bytes) -> None:
@@ -62,11 +62,14 @@ class HostAPI:
         raise UseDefault
 
     def http_request(self, caller: Caller, request: HTTPRequest) -> HTTPResponse:
-        """Makes the request; `flowplug.fetch` does it with the standard library. Its URL has passed the plugin's allowlist."""
+        """Makes the request; `flowplug.fetch` does it with the standard library. Its URL has passed the plugin's allowlist.
+
+        Default: none in this version; the plugin is told that it is unsupported.
+        """
         raise UseDefault
 
     def emit_event(self, caller: Caller, event: dict[str, Any]) -> None:
-        """Takes an event of the plugin. Default: it becomes an event of the library."""
+        """Takes an event of the plugin. Default: it becomes an event of the library, of the type "emitted", under "data"."""
         raise UseDefault
 
     def log(self, record: LogRecord) -> None:

@@ -77,7 +77,12 @@ class Plugin(Managed):
         traceparent: str | None = None,
         parent: int | None = None,
     ) -> Any:
-        """As `call`, for asyncio. Cancelling the task cancels the call."""
+        """As `call`, for asyncio. Cancelling the task cancels the call.
+
+        A host has 64 threads for what may block: a wasm call made so holds one of them until it ends, a gRPC call one while it is
+        completed, and callbacks of gRPC plugins run on them too. What is more than 64 waits its turn, so that calls whose callbacks
+        wait for another `acall` can stall, until their deadlines or longer, when 64 are under way.
+        """
         out = Out()
         name, _keep_name = text(function)
         value, _keep = text(_json.dumps(params))
@@ -114,7 +119,7 @@ class Plugin(Managed):
         return State(lib.flowplug_plugin_state(self._ptr))
 
     def reload(self, manifest: Manifest, config: Any = None, timeout: float | None = None) -> None:
-        """Puts another version in its place, under the same handle; None keeps the config. A failure leaves the old one running."""
+        """Not in this version: raises `UnsupportedError` and leaves the plugin as it is. Load and start another one, then stop this."""
         out = Out()
         value, _keep = text(_json.dumps(config))
         options, _keep_options = call_options(timeout)

@@ -1,0 +1,137 @@
+//! The end of a host's callbacks: all of them pass one gate, which is shut once, and each registration ends with one `destroy`.
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
+use std::time::Duration;
+
+use crate::call::Deadline;
+use crate::error::{Error, Kind, Result};
+
+/// Everything that the callbacks of one host pass: counted, and shut once.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    /// Callbacks and completions in progress, and [`SHUT`].
+    state: AtomicUsize,
+    changed: (Mutex<()>, Condvar),
+}
+
+const SHUT: usize = 1 << (usize::BITS - 1);
+
+thread_local! {
+    /// The gates whose callbacks this thread is inside of.
+    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A callback in progress.
+pub(crate) struct Entered(Arc<Gate>);
+
+impl Gate {
+    /// `invalid state` once it is shut.
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Entered> {
+        let entered = Entered(self.clone());
+        if self.state.fetch_add(1, Ordering::SeqCst) & SHUT != 0 {
+            return Err(Error::new(Kind::InvalidState, "The host is closed; its callbacks are not called any more."));
+        }
+        Ok(entered)
+    }
+
+    /// Runs a callback with this thread marked as inside.
+    fn mark<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> R {
+        struct Leave;
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                INSIDE.with_borrow_mut(|gates| gates.pop());
+            }
+        }
+        INSIDE.with_borrow_mut(|gates| gates.push(Arc::as_ptr(self) as usize));
+        let _leave = Leave;
+        f()
+    }
+
+    /// Whether this thread is inside a callback of this gate.
+    pub(crate) fn is_inside(self: &Arc<Self>) -> bool {
+        INSIDE.with_borrow(|gates| gates.contains(&(Arc::as_ptr(self) as usize)))
+    }
+
+    /// Lets nothing in any more and waits until nothing is inside; false if that takes longer.
+    pub(crate) fn shut(&self, deadline: &Deadline) -> bool {
+        self.state.fetch_or(SHUT, Ordering::SeqCst);
+        let mut guard = self.changed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.state.load(Ordering::SeqCst) != SHUT {
+            let left = deadline.remaining().unwrap_or(Duration::from_secs(3600));
+            if left.is_zero() {
+                return false;
+            }
+            guard = self.changed.1.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl Entered {
+    /// Runs a callback, with this thread marked as inside.
+    pub(crate) fn run<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.0.mark(f)
+    }
+
+    /// The same for work that owns its place: a completion.
+    pub(crate) fn finish(self, f: impl FnOnce()) {
+        self.run(f);
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if self.0.state.fetch_sub(1, Ordering::SeqCst) == SHUT | 1 {
+            drop(self.0.changed.0.lock());
+            self.0.changed.1.notify_all();
+        }
+    }
+}
+
+/// What a registration promised: `destroy` runs exactly once, after everything else.
+pub(crate) struct Registration {
+    destroy: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
+    user_data: *mut c_void,
+    once: Once,
+    gate: Arc<Gate>,
+}
+
+// SAFETY: the header says that destroy comes from any thread.
+unsafe impl Send for Registration {}
+// SAFETY: as above; `once` lets one thread call it.
+unsafe impl Sync for Registration {}
+
+impl Registration {
+    pub(crate) fn new(destroy: Option<unsafe extern "C" fn(user_data: *mut c_void)>, user_data: *mut c_void, gate: Arc<Gate>) -> Self {
+        Registration { destroy, user_data, once: Once::new(), gate }
+    }
+
+    /// Runs `destroy`, or waits until the thread that runs it has. Inside of itself it does nothing.
+    pub(crate) fn end(&self) {
+        if self.gate.is_inside()
+            && !self.once.is_completed()
+            && ENDING.with_borrow(|ending| ending.contains(&std::ptr::from_ref(self).addr()))
+        {
+            return;
+        }
+        self.once.call_once(|| {
+            let Some(destroy) = self.destroy else { return };
+            ENDING.with_borrow_mut(|ending| ending.push(std::ptr::from_ref(self).addr()));
+            // SAFETY: the registrant's contract: destroy may be called once, from any thread.
+            self.gate.mark(|| unsafe { destroy(self.user_data) });
+            ENDING.with_borrow_mut(Vec::pop);
+        });
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.once.is_completed()
+    }
+}
+
+thread_local! {
+    /// The registrations whose `destroy` runs on this thread.
+    static ENDING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
