@@ -187,7 +187,7 @@ fn a_folder_stays_the_one_that_was_granted() {
     let outside = Folder::new();
     std::fs::write(outside.0.join("secret"), "x").unwrap();
     let mut setup = Setup::new();
-    setup.wasm = "pool: { instance_per_call: true }".to_owned();
+    setup.wasm = "  pool:\n    instance_per_call: true\n".to_owned();
     let data = setup.folder.0.join("data");
     std::fs::create_dir(&data).unwrap();
     std::fs::write(data.join("file"), "x").unwrap();
