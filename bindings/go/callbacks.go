@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 	"unsafe"
 )
 
@@ -118,6 +119,9 @@ func (t *target) answer(ctx context.Context, r *C.fp_request) func() {
 	switch r.kind {
 	case C.FP_GET_CONFIG:
 		value, err := t.api.GetConfig(ctx, text(r.first))
+		if err == nil && !utf8.ValidString(value) {
+			return func() { fail(request, StatusHostError, "The host answered with a value that is not UTF-8.") }
+		}
 		return valued(request, unsafe.Slice(unsafe.StringData(value), len(value)), true, err)
 	case C.FP_KV_GET:
 		value, err := t.api.KVGet(ctx, text(r.first))

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::call::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -179,7 +180,7 @@ unsafe impl Versioned for flowplug_host_options {}
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Config {
-    policy: Option<serde_json::Value>,
+    policy: Option<Value>,
     cache_dir: Option<PathBuf>,
     kv_path: Option<PathBuf>,
     runtime_dir: Option<PathBuf>,
@@ -318,7 +319,7 @@ const NO_CALLBACKS: flowplug_host_api = flowplug_host_api {
 
 impl HostInner {
     fn new(config: &str, callbacks: Arc<Callbacks>) -> Result<Self> {
-        let config: Config = if config.trim().is_empty() { Config::default() } else { parse_config(config)? };
+        let config: Config = if config.trim().is_empty() { Config::default() } else { Config::parse(config)? };
         if config.kv_path.is_some() {
             return Err(unsupported(
                 "kv_path: a KV store in a file",
@@ -372,10 +373,23 @@ impl HostInner {
 }
 
 /// Reads JSON or YAML of the embedding program, within the bounds of a manifest.
-pub(crate) fn parse_config<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    let refused = |e: &dyn std::fmt::Display| Error::new(Kind::InvalidConfig, format!("The config is not valid: {e}."));
-    let value = manifest::document(text.as_bytes()).map_err(|e| refused(&e.message().trim_end_matches('.')))?;
-    serde_json::from_value(value).map_err(|e| refused(&e))
+pub(crate) fn parse_config(text: &str) -> Result<Value> {
+    manifest::document(text.as_bytes()).map_err(|e| invalid(e.message().trim_end_matches('.')))
+}
+
+fn invalid(why: &str) -> Error {
+    Error::new(Kind::InvalidConfig, format!("The config is not valid: {why}."))
+}
+
+impl Config {
+    fn parse(text: &str) -> Result<Self> {
+        let value = parse_config(text)?;
+        // As a list its values would be taken for its members, in their order.
+        if !value.is_object() {
+            return Err(invalid("it must be an object"));
+        }
+        serde_json::from_value(value).map_err(|e| invalid(&e.to_string()))
+    }
 }
 
 fn unsupported(what: &str, instead: &str) -> Error {

@@ -77,6 +77,7 @@ fn full() -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn the_parser_and_the_schema_agree() {
     let validator = jsonschema::options().should_validate_formats(true).build(&schema()).unwrap();
     let entry = |name: &str, value: Value| json!({"plugins": {"p": {name: value}}});

@@ -269,7 +269,7 @@ mod tests {
     fn a_cancelled_wait_ends_and_loses_nothing() {
         let pool = Pool::new(1);
         let (cancel, never) = (Cancel::new(), Deadline::never());
-        drop(take(&pool, Duration::ZERO).unwrap());
+        let _turn = take(&pool, Duration::ZERO).unwrap();
         std::thread::scope(|s| {
             let waiter = s.spawn(|| pool.take(Duration::from_secs(60), &never, &[Some(&cancel)]));
             while pool.state().waiting.is_empty() {
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn close_serves_the_queue_and_drain_waits_for_it() {
         let pool = Pool::new(1);
-        drop(take(&pool, Duration::ZERO).unwrap());
+        let _turn = take(&pool, Duration::ZERO).unwrap();
         std::thread::scope(|s| {
             let waiter = s.spawn(|| take(&pool, Duration::from_secs(60)));
             while pool.state().waiting.is_empty() {

@@ -36,22 +36,25 @@ static void on_kv_get(void *data, flowplug_request request, const flowplug_calle
 static _Atomic int meddling;
 static latch logs_met = LATCH_INIT, events_met = LATCH_INIT;
 
-static void meddle(latch *met) {
+static void meddle(void) {
   CHECK_INT(flowplug_plugin_stop(plugin, NULL, NULL), FLOWPLUG_INVALID_STATE);
   CHECK_INT(flowplug_host_close(host, NULL, NULL), FLOWPLUG_INVALID_STATE);
-  latch_add(met);
 }
 
 static void on_log(void *data, const flowplug_log_record *record) {
   (void)data;
   CHECK(!closed);
-  if (meddling && record->plugin.len > 0) meddle(&logs_met);
+  if (!meddling || record->plugin.len == 0) return;
+  meddle();
+  if (memmem(record->message.ptr, record->message.len, "out 0", 5)) latch_add(&logs_met);
 }
 
 static void on_event(void *data, flowplug_str event) {
   (void)data, (void)event;
   CHECK(!closed);
-  if (meddling) meddle(&events_met);
+  if (!meddling) return;
+  meddle();
+  latch_add(&events_met);
 }
 
 static void on_dropped(void *data, flowplug_request request) {
@@ -207,9 +210,9 @@ static void events_and_logs_cannot_stop_what_they_are_about(const char *folder) 
   latch_wait(&events_met, 1);
   CHECK_ANSWER(command(plugin, "{\"do\":\"host\",\"fn\":\"emit_event\",\"args\":{\"event_type\":\"t\",\"source\":\"s\",\"data\":{}}}"), FLOWPLUG_OK);
   latch_wait(&events_met, 2);
-  CHECK_ANSWER(command(plugin, "{\"do\":\"host\",\"fn\":\"log\",\"args\":{\"level\":1,\"message\":\"m\",\"fields\":{}}}"), FLOWPLUG_OK);
+  CHECK_ANSWER(command(plugin, "{\"do\":\"host\",\"fn\":\"log\",\"args\":{\"level\":1,\"message\":\"out 0\",\"fields\":{}}}"), FLOWPLUG_OK);
   latch_wait(&logs_met, 1);
-  CHECK_ANSWER(command(plugin, "{\"do\":\"output\",\"text\":\"line\",\"lines\":1}"), FLOWPLUG_OK);
+  CHECK_ANSWER(command(plugin, "{\"do\":\"output\",\"text\":\"out 0\",\"lines\":1}"), FLOWPLUG_OK);
   latch_wait(&logs_met, 2);
   CHECK_ANSWER(call(plugin, "command", echo), FLOWPLUG_OK);
   CHECK_ANSWER(stop(plugin, NULL), FLOWPLUG_OK);

@@ -268,6 +268,7 @@ static void a_freed_cancel_token_is_void(void) {
 static void bad_configs_of_a_host(void) {
   static const char *const wrong[] = {"{",
                                       "[]",
+                                      "[\"trusted\"]",
                                       "7",
                                       "\"text\"",
                                       "{\"unknown_key\":1}",

@@ -90,7 +90,7 @@ site() {
   python3 -u "$root/examples/site.py" >"$out/site" 2>"$out/site.log" &
   site_pid=$!
   tries=0
-  while ! grep -q '^http' "$out/site" && [ $tries -lt 1000 ]; do
+  while ! grep -qs '^http' "$out/site" && [ $tries -lt 1000 ]; do
     tries=$((tries + 1))
     kill -0 "$site_pid" || return 1
     sleep 0.01
