@@ -152,11 +152,11 @@ impl Plugin {
             return Ok(());
         };
         function.check_operation(&self.manifest.provides, &params).map_err(|e| self.attribute(e, &name))?;
-        let runtime = handle.clone();
+        let (runtime, completions) = (handle.clone(), self.environment.completions().clone());
         handle.spawn(async move {
             let called = runtime.spawn(process.call_async(target, &name, params, call)).await;
             let result = called.unwrap_or_else(|_| Err(panicked())).map_err(|e| plugin.call_failed(e, &name));
-            drop(runtime.spawn_blocking(move || done(result)));
+            drop(completions.spawn_blocking(move || done(result)));
         });
         Ok(())
     }

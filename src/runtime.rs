@@ -23,6 +23,18 @@ pub fn shared(worker_threads: usize) -> Result<Runtime> {
         .map_err(|e| failed(&e))
 }
 
+/// Threads for work that blocks and nothing else, made when there is some: apart from a host's, so that what is waited for
+/// there can still be done here.
+pub fn blocking() -> Result<Runtime> {
+    Builder::new_current_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("flowplug-done")
+        .thread_stack_size(sys::STACK_SIZE)
+        .on_thread_start(sys::block_signals)
+        .build()
+        .map_err(|e| failed(&e))
+}
+
 /// A runtime that the threads which call a plugin drive themselves: no hop to another thread on the way.
 pub fn driven_by_callers() -> Result<Runtime> {
     Builder::new_current_thread().enable_all().build().map_err(|e| failed(&e))

@@ -20,11 +20,8 @@
 // # Calls and contexts
 //
 // A call of a wasm plugin runs on the calling goroutine's own thread; a call of a gRPC
-// plugin holds a goroutine and no thread while it waits, and is completed on one of the 64
-// threads that a [Host] has for what may block. The methods that gRPC plugins ask for run on
-// the same 64. So a program whose methods wait for calls of gRPC plugins in turn must keep such
-// methods well below 64 at once: when all threads wait, none is left to complete what they
-// wait for, deadlines and cancels included. The context of a call ends it: errors.Is(err,
+// plugin holds a goroutine and no thread while it waits. The methods that gRPC plugins ask for
+// run on threads of the library, 64 of a [Host] at once. The context of a call ends it: errors.Is(err,
 // context.DeadlineExceeded) or context.Canceled then holds. A bound that the manifest or
 // the policy sets is [ErrTimeout] and neither of the two.
 //

@@ -18,6 +18,7 @@ use crate::ffi::request::{Answer, Asked, Open, flowplug_pair, flowplug_request};
 use crate::ffi::text::flowplug_str;
 use crate::host::kv::MemoryKv;
 use crate::host::{Caller, Host, HttpRequest, HttpResponse, LogRecord, config, log};
+use crate::sys;
 
 /// A registered host API.
 pub(crate) struct Callbacks {
@@ -116,7 +117,14 @@ impl Drop for Callbacks {
         // The last owner may be a task of the runtime, whose thread a `destroy` must not block.
         if Handle::try_current().is_ok() {
             let other = registration.clone();
-            if std::thread::Builder::new().name("flowplug-destroy".into()).spawn(move || other.end()).is_ok() {
+            if std::thread::Builder::new()
+                .name("flowplug-destroy".into())
+                .spawn(move || {
+                    sys::block_signals();
+                    other.end();
+                })
+                .is_ok()
+            {
                 return;
             }
         }
@@ -133,7 +141,7 @@ impl Host for Callbacks {
     fn get_config(&self, caller: &Caller<'_>, key: &str) -> Result<Option<Vec<u8>>> {
         if let Some(f) = self.api.get_config {
             // SAFETY: the registrant's contract; the pointers live for the call.
-            let answer = self.ask(caller, Asked::Value, |data, request, asking| unsafe {
+            let answer = self.ask(caller, Asked::Text, |data, request, asking| unsafe {
                 f(data, request, asking, flowplug_str::lent(key.as_bytes()))
             })?;
             if let Some(value) = Self::value(answer)? {

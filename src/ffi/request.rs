@@ -33,6 +33,7 @@ const HEADERS_MAX: usize = 1024;
 /// What kind of answer a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
+    Text,
     Value,
     Done,
     Http,
@@ -105,7 +106,8 @@ pub unsafe extern "C" fn flowplug_request_ok(request: flowplug_request, value: f
         // SAFETY: by the function's contract.
         let value = unsafe { value.bytes("value") }?;
         answer(request, |asked| match asked {
-            Asked::Value => Ok(Answer::Ok(value.to_vec())),
+            Asked::Text if std::str::from_utf8(value).is_err() => Err(argument("The value of get_config is not UTF-8.")),
+            Asked::Text | Asked::Value => Ok(Answer::Ok(value.to_vec())),
             Asked::Done => Ok(Answer::Ok(Vec::new())),
             Asked::Http => Err(argument("An http_request is answered with flowplug_request_http.")),
         })
@@ -120,7 +122,7 @@ pub unsafe extern "C" fn flowplug_request_ok(request: flowplug_request, value: f
 pub extern "C" fn flowplug_request_missing(request: flowplug_request) -> flowplug_status {
     guard_status(|| {
         answer(request, |asked| match asked {
-            Asked::Value => Ok(Answer::Missing),
+            Asked::Text | Asked::Value => Ok(Answer::Missing),
             Asked::Done | Asked::Http => Err(argument("Only get_config and kv_get can be answered with missing.")),
         })
     })
@@ -152,7 +154,7 @@ pub unsafe extern "C" fn flowplug_request_http(
         let body = unsafe { body.bytes("body") }?;
         answer(request, |asked| match asked {
             Asked::Http => Ok(Answer::Http(HttpResponse { status, headers, body: body.to_vec() })),
-            Asked::Value | Asked::Done => Err(argument("Only http_request is answered with flowplug_request_http.")),
+            Asked::Text | Asked::Value | Asked::Done => Err(argument("Only http_request is answered with flowplug_request_http.")),
         })
     })
 }

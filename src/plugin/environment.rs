@@ -15,6 +15,7 @@ use crate::{runtime, sys};
 #[derive(Debug)]
 pub struct Environment {
     runtime: Background,
+    completions: Background,
     settings: Settings,
     protected: Vec<PathBuf>,
     plugins: Mutex<Plugins>,
@@ -30,6 +31,13 @@ struct Plugins {
 #[derive(Debug)]
 struct Background(Option<Runtime>, Handle);
 
+impl Background {
+    fn new(runtime: Runtime) -> Self {
+        let handle = runtime.handle().clone();
+        Background(Some(runtime), handle)
+    }
+}
+
 impl Drop for Background {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
@@ -41,14 +49,19 @@ impl Drop for Background {
 impl Environment {
     /// Starts the runtime. `protected`: folders that no plugin may be given (the cache, the KV file, the sockets).
     pub fn new(worker_threads: usize, settings: Settings, protected: Vec<PathBuf>) -> Result<Arc<Self>> {
-        let runtime = runtime::shared(worker_threads)?;
-        let handle = runtime.handle().clone();
-        Ok(Arc::new(Environment { runtime: Background(Some(runtime), handle), settings, protected, plugins: Mutex::default() }))
+        let runtime = Background::new(runtime::shared(worker_threads)?);
+        let completions = Background::new(runtime::blocking()?);
+        Ok(Arc::new(Environment { runtime, completions, settings, protected, plugins: Mutex::default() }))
     }
 
     /// The shared runtime.
     pub fn handle(&self) -> &Handle {
         &self.runtime.1
+    }
+
+    /// Where completions run: not where a host callback may wait for one.
+    pub fn completions(&self) -> &Handle {
+        &self.completions.1
     }
 
     /// What the host sets for all plugins.

@@ -79,9 +79,9 @@ class Plugin(Managed):
     ) -> Any:
         """As `call`, for asyncio. Cancelling the task cancels the call.
 
-        A host has 64 threads for what may block: a wasm call made so holds one of them until it ends, a gRPC call one while it is
-        completed, and callbacks of gRPC plugins run on them too. What is more than 64 waits its turn, so that calls whose callbacks
-        wait for another `acall` can stall, until their deadlines or longer, when 64 are under way.
+        A host has 64 threads for what may block: a wasm call made so holds one of them until it ends, and callbacks of gRPC plugins
+        run on them too. What is more than 64 waits its turn, so that wasm calls whose callbacks wait for another wasm `acall` can
+        stall until their deadlines when 64 are under way.
         """
         out = Out()
         name, _keep_name = text(function)
