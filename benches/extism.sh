@@ -7,8 +7,8 @@ out=target/benches/extism
 mkdir -p "$out/echo"
 target/venv/bin/pip install --quiet extism-sys==1.41.0
 libextism=$(target/venv/bin/python -c 'import extism_sys, os; print(os.path.dirname(extism_sys.__file__))')
-wat2wasm --enable-bulk-memory benches/support/echo.wat -o "$out/echo/echo.wasm"
-wat2wasm --enable-bulk-memory benches/support/extism_echo.wat -o "$out/extism.wasm"
+wat2wasm benches/support/echo.wat -o "$out/echo/echo.wasm"
+wat2wasm benches/support/extism_echo.wat -o "$out/extism.wasm"
 echo '{name: echo, runtime: wasm, wasm: {module: echo.wasm}}' >"$out/echo/plugin.yaml"
 cc -std=c11 -O2 -Wall -Wextra -Werror -Iinclude benches/extism.c -o "$out/extism" \
   -Ltarget/debug -lflowplug -L"$libextism" -lextism_sys -Wl,-rpath,"$PWD/target/debug" -Wl,-rpath,"$libextism"

@@ -61,7 +61,7 @@ def compare(time_calls, echo, value, count=3000):
 def main():
     time_calls = c_loop()
     manifest = flowplug.Manifest.read(root / "target/plugins/wat-hostile")
-    with flowplug.Host() as host, host.load(manifest, "bench") as plugin:
+    with flowplug.Host(policy="trusted") as host, host.load(manifest, "bench") as plugin:
         plugin.start()
         echo = plugin.function("echo")
         for size in (100, 1024):
