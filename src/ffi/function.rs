@@ -56,7 +56,8 @@ pub unsafe extern "C" fn flowplug_function_new(
 }
 
 /// Calls a resolved function on this thread: the fast way. The result goes into buf if it fits its cap bytes (then
-/// out->ptr == buf and nothing need be freed), else it is owned and freed with flowplug_bytes_free. buf may be NULL with cap 0.
+/// out->ptr == buf and nothing need be freed), else it is owned and freed with flowplug_bytes_free. buf may be NULL with cap 0
+/// and must not overlap params.
 ///
 /// Errors: as flowplug_plugin_call.
 /// Thread safety: any thread, several at once, each with a buffer of its own.

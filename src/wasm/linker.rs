@@ -89,11 +89,19 @@ fn in_one_form(module: &Module, mut linker: Linker<State>, forms: &[(String, Fun
 
 fn in_several_forms(engine: &Engine, module: &Module, wasi: Linker<State>) -> Result<Linked> {
     let wasi = Arc::new(wasi);
+    // One for each form, however often a hostile module imports it.
+    let mut made: Vec<(String, FuncType, Arc<Linker<State>>)> = Vec::new();
     let linker_of = |import: ImportType<'_>| match import.ty() {
         ExternType::Func(ty) if import.module() == imports::MODULE => {
+            let name = import.name();
+            if let Some((_, _, linker)) = made.iter().find(|(known, form, _)| known == name && FuncType::eq(form, &ty)) {
+                return Ok(linker.clone());
+            }
             let mut linker = Linker::new(engine);
-            imports::define(&mut linker, import.name(), &ty).map_err(|e| internal(&e))?;
-            Ok(Arc::new(linker))
+            imports::define(&mut linker, name, &ty).map_err(|e| internal(&e))?;
+            let linker = Arc::new(linker);
+            made.push((name.to_owned(), ty, linker.clone()));
+            Ok(linker)
         }
         _ => Ok(wasi.clone()),
     };
