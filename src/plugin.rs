@@ -88,10 +88,12 @@ impl Plugin {
         if state != State::Loading {
             return Err(self.wrong_state("started", state));
         }
-        let config = self.manifest.validate_config(config, &call.deadline)?;
-        let text = config.to_string();
-        self.context.set_config(config);
-        if let Err(e) = self.runner.start(&text, call) {
+        let value = self.manifest.validate_config(config, &call.deadline)?;
+        // As it was given: written anew, a number past what a double holds would be another.
+        let given = std::str::from_utf8(config).ok().filter(|_| !value.is_null());
+        let text = given.unwrap_or("null");
+        self.context.set_config(value);
+        if let Err(e) = self.runner.start(text, call) {
             self.shared.failed(&e);
             if e.kind() != Kind::InvalidConfig && self.shared.advance(&[State::Loading], State::Error).is_ok() {
                 self.event("start_failed", Some(e.message()));

@@ -358,11 +358,12 @@ impl HostInner {
         }
         self.environment.close(drain);
         let grace = Instant::now() + Duration::from_millis(100);
-        let until = drain.moment().map_or(grace, |end| end.max(grace));
-        if !gate.shut(&Deadline::at(until)) {
+        let until = drain.moment().map_or(const { Deadline::never() }, |end| Deadline::at(end.max(grace)));
+        if !gate.shut(&until) {
             return Err(Error::new(Kind::Timeout, "A callback of the host has not returned yet; call flowplug_host_close again."));
         }
-        let overrides = std::mem::take(&mut *self.overrides.lock().unwrap_or_else(PoisonError::into_inner));
+        // A copy: a `destroy` may load a plugin, and whoever closes at the same time waits for the same ones.
+        let overrides = self.overrides.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for registration in &overrides {
             registration.end();
         }

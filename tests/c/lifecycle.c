@@ -19,6 +19,16 @@ static flowplug_plugin *loaded(const char *folder) {
 
 /* ---- States ---- */
 
+static void a_config_arrives_as_it_was_given(const char *folder) {
+  flowplug_plugin *plugin = loaded(folder);
+  if (!plugin) return;
+  CHECK_ANSWER(start(plugin, "{\"n\": 123456789012345678901234567890.10}", NULL), FLOWPLUG_OK);
+  answer a = call(plugin, "command", "{\"content\":{\"do\":\"config\"}}");
+  CHECK_ANSWER(a, FLOWPLUG_OK);
+  CHECK_HAS(a.json, "123456789012345678901234567890.10");
+  done_with(plugin);
+}
+
 static void states(const char *folder) {
   flowplug_plugin *plugin = loaded(folder);
   if (!plugin) return;
@@ -344,6 +354,8 @@ int main(int argc, char **argv) {
     RUN_ON(calls_from_many_threads, folders[i]);
     RUN_ON(frees_in_any_order, folders[i]);
   }
+  RUN_ON(a_config_arrives_as_it_was_given, "fixture-wasm-go");
+  RUN_ON(a_config_arrives_as_it_was_given, "fixture-grpc-go");
   RUN(a_plugin_that_ends_by_itself);
   RUN(a_child_of_fork_is_refused);
   close_host(host);
