@@ -292,7 +292,7 @@ pub fn wait<T>(
 
 /// Where the answer of a call goes. What it was given counts only if the call then returns ok: a plugin can still run past
 /// its deadline while it frees what it answered with.
-pub trait Sink {
+pub trait Sink: Send {
     /// Takes a copy of the answer, one JSON value in UTF-8.
     fn put(&mut self, json: &[u8]);
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+pub mod loan;
 pub mod process;
 
 /// The stack of the library's threads, in bytes: room for a guest's whole stack and the host calls on top of it.

@@ -17,13 +17,14 @@ use engine::{Features, Machine, Ticking};
 use instance::{Blueprint, Instance, Request};
 use module::Interface;
 use pool::{Pool, Turn};
-use state::Current;
+use state::{Current, Running};
 
 mod cache;
 mod compile;
 mod engine;
 mod envelope;
 mod files;
+mod glue;
 mod imports;
 mod instance;
 mod limits;
@@ -35,6 +36,7 @@ mod pool;
 mod requests;
 mod stack;
 mod state;
+mod transfer;
 mod trap;
 mod waits;
 mod wasi;
@@ -116,8 +118,8 @@ impl Plugin {
         let module = compile::compile(&machine.engine, artifact, &context, cache, &deadline, call.cancel.as_ref())?;
         let interface = Interface::of(&module)?;
         deadline.moment();
-        let current = || Current::new(call, Arc::from(""), deadline.clone().at_most(grants.timeout), call.chain);
-        let blueprint = Blueprint::new(&machine.engine, &module, interface, Arc::clone(&context), current())?;
+        let current = || Current::new(call, Running::Own(""), deadline.clone().at_most(grants.timeout), call.chain);
+        let blueprint = Blueprint::new(machine, &module, interface, Arc::clone(&context), current())?;
         let config = manifest.wasm.as_ref();
         let plugin = Plugin {
             pool: Pool::new(usize::try_from(grants.max_instances).unwrap_or(usize::MAX)),
@@ -151,7 +153,7 @@ impl Plugin {
             let (deadline, chain) = self.bounds(call)?;
             let mut lease = self.lease(&deadline, call.cancel.as_ref())?;
             deadline.moment();
-            self.prepared(&mut lease, config, || Current::new(call, Arc::from("init"), deadline.clone(), chain))?;
+            self.prepared(&mut lease, config, || Current::new(call, Running::Own("init"), deadline.clone(), chain))?;
             lease.keep();
             self.config.get_or_init(|| config.into());
             Ok(())
@@ -189,9 +191,9 @@ impl Plugin {
     }
 
     fn call_here(&self, function: Function, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
-        let Some(export) = self.blueprint.interface.functions.get(function.0) else {
+        if self.blueprint.interface.functions.get(function.0).is_none() {
             return Err(Error::new(Kind::UnknownFunction, "This function belongs to another plugin."));
-        };
+        }
         let Some(config) = self.config.get() else {
             return Err(Error::new(Kind::InvalidState, "The plugin has not been started. Start it before it is called."));
         };
@@ -202,10 +204,10 @@ impl Plugin {
             // Making an instance, `init` and the call share one clock.
             deadline.moment();
         }
-        let current = || Current::new(call, Arc::clone(&export.name), deadline.clone(), chain);
+        let current = || Current::new(call, Running::Function(function.0), deadline.clone(), chain);
         let instance = self.prepared(&mut lease, config, current)?;
         let request = Request { function: function.0, params, trusted: call.trust_json };
-        let result = instance.call(&self.blueprint.interface, &request, sink);
+        let result = instance.call(&self.blueprint, &request, sink);
         if !self.instance_per_call {
             lease.keep();
         }
@@ -269,12 +271,12 @@ impl Plugin {
         let _surroundings = self.blueprint.enter()?;
         let call = Call::new(Deadline::after(READY_WITHIN));
         let (deadline, chain) = self.bounds(&call)?;
-        let instance = lease.instance(|| Current::new(&call, Arc::from("is_ready"), deadline.clone(), chain))?;
+        let instance = lease.instance(|| Current::new(&call, Running::Own("is_ready"), deadline.clone(), chain))?;
         if instance.needs_init() {
             lease.keep();
             return Ok(None);
         }
-        instance.begin(Current::new(&call, Arc::from("is_ready"), deadline.clone(), chain))?;
+        instance.begin(Current::new(&call, Running::Own("is_ready"), deadline.clone(), chain))?;
         let ready = instance.is_ready();
         lease.keep();
         ready.map(Some)

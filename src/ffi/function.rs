@@ -104,6 +104,9 @@ struct Buffer {
     owned: Owned,
 }
 
+// SAFETY: the caller's buffer is any thread's to write to while the call lasts.
+unsafe impl Send for Buffer {}
+
 impl Sink for Buffer {
     fn put(&mut self, json: &[u8]) {
         if json.len() > self.cap {

@@ -109,6 +109,9 @@ impl flowplug_bytes {
 /// An answer that becomes bytes owned by C.
 pub(crate) struct Owned(pub(crate) flowplug_bytes);
 
+// SAFETY: memory of malloc belongs to no thread.
+unsafe impl Send for Owned {}
+
 impl Sink for Owned {
     fn put(&mut self, json: &[u8]) {
         self.discard();

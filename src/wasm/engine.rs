@@ -8,8 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use once_cell::sync::OnceCell;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, Module, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures};
 
+use super::glue::{self, Frees};
+use super::instance::GLUED_MAX;
 use crate::error::{Error, Kind, Result};
 use crate::sys;
 
@@ -47,6 +49,7 @@ pub(super) struct Features {
 pub(super) struct Machine {
     pub(super) engine: Engine,
     ticker: Mutex<Ticker>,
+    glue: [OnceCell<Module>; Frees::COUNT],
 }
 
 #[derive(Default)]
@@ -67,7 +70,7 @@ pub(super) fn machine(features: Features) -> Result<&'static Machine> {
         (false, false) => &CHECKED,
         (false, true) => &CHECKED_FUELLED,
     };
-    place.get_or_try_init(|| Ok(Machine { engine: engine(features)?, ticker: Mutex::default() }))
+    place.get_or_try_init(|| Ok(Machine { engine: engine(features)?, ticker: Mutex::default(), glue: Default::default() }))
 }
 
 /// Pooled, or on demand where the address space is bounded (`RLIMIT_AS`, Valgrind) and the pool's reservation fails.
@@ -122,7 +125,7 @@ fn pooling() -> PoolingAllocationConfig {
     let keep = if scan { KEEP_RESIDENT } else { KEEP_RESIDENT_WITHOUT_SCAN };
     let mut pooling = PoolingAllocationConfig::new();
     pooling
-        .total_core_instances(INSTANCES)
+        .total_core_instances(INSTANCES * (1 + GLUED_MAX as u32))
         .total_memories(INSTANCES)
         .total_tables(INSTANCES)
         .max_memories_per_module(MEMORIES)
@@ -139,6 +142,14 @@ fn pooling() -> PoolingAllocationConfig {
 pub(super) struct Ticking(&'static Machine);
 
 impl Machine {
+    /// The glue for guests that free their buffers so; compiled when first asked for.
+    pub(super) fn glue(&self, frees: Frees) -> Result<&Module> {
+        let Some(place) = self.glue.get(frees as usize) else { return Err(Error::new(Kind::Internal, "There is no such glue.")) };
+        place.get_or_try_init(|| glue::compile(&self.engine, frees)).map_err(|e| {
+            Error::new(Kind::Internal, format!("The glue of calls does not compile: {e:#}."))
+        })
+    }
+
     /// Starts the ticker if it does not run yet.
     pub(super) fn tick(&'static self) -> Result<Ticking> {
         let mut ticker = self.ticker();

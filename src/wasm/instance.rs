@@ -2,28 +2,33 @@
 
 use std::sync::Arc;
 
-use wasmtime::{Engine, Memory, Module, Store, TypedFunc};
+use wasmtime::{Memory, Module, Store, TypedFunc};
 
-use super::envelope::{self, Answer};
+use super::engine::Machine;
+use super::glue::{self, Frees, Parts};
 use super::limits::Limits;
-use super::memory;
 use super::module::{Export, Interface, Shape, Start};
 use super::output::Output;
 use super::state::{Current, Guest, State, tick};
+use super::transfer::{Transfer, unpack};
 use super::{linker, trap, wasi};
 use crate::call::{Cancel, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::host::PluginContext;
 use crate::host::rate::Rate;
+use crate::sys::loan::{Exchange, Loan, lend};
 
 /// An instance may grow by this much, and to half of its limit, before it is replaced.
 const GROWTH: usize = 16 << 20;
 
+/// Functions of one instance that are called in one entry; the rest are called step by step.
+pub(super) const GLUED_MAX: usize = 8;
+
 /// What all instances of a plugin are made from.
 pub(super) struct Blueprint {
-    pub(super) engine: Engine,
+    machine: &'static Machine,
     pub(super) pre: linker::Linked,
-    pub(super) interface: Interface,
+    pub(super) interface: Arc<Interface>,
     pub(super) context: Arc<PluginContext>,
     pub(super) wasi: bool,
     folders: Vec<wasi::Folder>,
@@ -39,6 +44,7 @@ pub(super) struct Instance {
     free: Option<Free>,
     /// The functions that have been called here, in the order of the interface.
     functions: Vec<Option<Function>>,
+    glued: usize,
     /// `init` has run.
     initialised: bool,
     /// Bytes of memory before the first call.
@@ -53,7 +59,9 @@ enum Free {
 }
 
 enum Function {
+    /// Called once: whether it is worth its glue shows when it is called again.
     Params(TypedFunc<(i32, i32), i64>),
+    Glued(TypedFunc<i32, ()>),
     Plain(TypedFunc<(), i64>),
 }
 
@@ -68,7 +76,7 @@ pub(super) struct Request<'a> {
 impl Blueprint {
     /// Links the module for the plugin. `current` is the call that loads it.
     pub(super) fn new(
-        engine: &Engine,
+        machine: &'static Machine,
         module: &Module,
         interface: Interface,
         context: Arc<PluginContext>,
@@ -76,9 +84,10 @@ impl Blueprint {
     ) -> Result<Self> {
         let rate = Arc::new(Rate::new(context.grants().rates.output));
         let wasi = linker::uses_wasi(module);
-        let pre = linker::link(engine, module, state(&context, None, current)?)?;
+        let interface = Arc::new(interface);
+        let pre = linker::link(&machine.engine, module, state(&context, &interface, None, current)?)?;
         let folders = if wasi { wasi::folders(&context)? } else { Vec::new() };
-        Ok(Blueprint { engine: engine.clone(), pre, interface, context, wasi, folders, rate })
+        Ok(Blueprint { machine, pre, interface, context, wasi, folders, rate })
     }
 
     /// What its guests run in; nothing where the module has no WASI.
@@ -88,7 +97,8 @@ impl Blueprint {
 
     /// A new instance: its start section has run, then `_initialize` (or `_start`).
     pub(super) fn make(&self, current: Current) -> Result<Box<Instance>> {
-        let mut store = Store::new(&self.engine, state(&self.context, self.wasi.then_some((&self.rate, &self.folders)), current)?);
+        let wasi = self.wasi.then_some((&self.rate, &self.folders));
+        let mut store = Store::new(&self.machine.engine, state(&self.context, &self.interface, wasi, current)?);
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(tick);
         begin(&mut store)?;
@@ -104,7 +114,7 @@ impl Blueprint {
         store.data_mut().guest = Guest { memory: Some(memory), alloc: alloc.clone() };
         let functions = self.interface.functions.iter().map(|_| None).collect();
         let mut instance =
-            Box::new(Instance { store, inner, memory, alloc, free, functions, initialised: false, baseline: 0, broken: false });
+            Box::new(Instance { store, inner, memory, alloc, free, functions, glued: 0, initialised: false, baseline: 0, broken: false });
         instance.run_start(self.interface.start)?;
         instance.baseline = instance.store.data().limits.memory_used();
         Ok(instance)
@@ -112,11 +122,26 @@ impl Blueprint {
 }
 
 /// The data of a store for the call that will run in it; with a rate for its output where it has WASI.
-fn state(context: &Arc<PluginContext>, wasi: Option<(&Arc<Rate>, &Vec<wasi::Folder>)>, call: Current) -> Result<State> {
+fn state(
+    context: &Arc<PluginContext>,
+    interface: &Arc<Interface>,
+    wasi: Option<(&Arc<Rate>, &Vec<wasi::Folder>)>,
+    call: Current,
+) -> Result<State> {
     let output = wasi.map(|(rate, _)| Output::new(Arc::clone(context), Arc::clone(rate)));
     let wasi = wasi.zip(output.as_ref()).map(|((_, folders), output)| wasi::context(context, folders, output)).transpose()?;
     let limits = Limits::new(context.grants().memory);
-    Ok(State { context: Arc::clone(context), limits, call, guest: Guest::default(), last_error: String::new(), wasi, output })
+    Ok(State {
+        context: Arc::clone(context),
+        interface: Arc::clone(interface),
+        limits,
+        call,
+        call_bytes: Loan::default(),
+        guest: Guest::default(),
+        last_error: String::new(),
+        wasi,
+        output,
+    })
 }
 
 /// What each run of a guest begins with: the next tick is looked at, and the fuel is full.
@@ -172,7 +197,9 @@ impl Instance {
         match shape {
             None => Ok(()),
             Some(Shape::Pair) => {
-                let given = self.put(config)?;
+                let mut nothing = Vec::new();
+                let mut transfer = self.transfer(config, false, &mut nothing);
+                let given = self.put(&mut transfer)?;
                 let f = self.inner.get_typed_func::<(i32, i32), ()>(&mut self.store, "init");
                 f.and_then(|f| f.call(&mut self.store, given)).map_err(|e| self.failed(e))?;
                 self.release(given)?;
@@ -181,7 +208,8 @@ impl Instance {
             Some(_) => {
                 let f = self.inner.get_typed_func::<(i32, i32), i64>(&mut self.store, "init").map_err(|e| self.failed(e))?;
                 let mut answer = Vec::new();
-                self.run(&Function::Params(f), config, false, &mut answer).map_err(|e| match e.kind() {
+                let mut transfer = self.transfer(config, false, &mut answer);
+                self.run(&Function::Params(f), &mut transfer).map_err(|e| match e.kind() {
                     Kind::Plugin => Error::new(Kind::StartFailed, format!("The plugin's init failed: {}", e.plugin_message()))
                         .with_plugin_message(e.plugin_message()),
                     _ => e,
@@ -191,20 +219,26 @@ impl Instance {
     }
 
     /// Calls a function of the interface and hands its data to the sink.
-    pub(super) fn call(&mut self, interface: &Interface, request: &Request<'_>, sink: &mut dyn Sink) -> Result<()> {
+    pub(super) fn call(&mut self, blueprint: &Blueprint, request: &Request<'_>, sink: &mut dyn Sink) -> Result<()> {
         let unknown = || Error::new(Kind::UnknownFunction, "This function belongs to another plugin.");
-        let export = interface.functions.get(request.function).ok_or_else(unknown)?;
+        let export = blueprint.interface.functions.get(request.function).ok_or_else(unknown)?;
         // Out of its place while it runs: a copy of it would count references up and down at each call.
         let function = match self.functions.get_mut(request.function).and_then(Option::take) {
+            Some(Function::Params(function)) => self.glue(blueprint, function)?,
             Some(function) => function,
             None => self.resolve(export)?,
         };
         let params = if export.bare { &[] } else { request.params };
-        let result = self.run(&function, params, request.trusted, sink);
+        let mut transfer = self.transfer(params, request.trusted, sink);
+        let result = self.run(&function, &mut transfer);
         if let Some(place) = self.functions.get_mut(request.function) {
             *place = Some(function);
         }
         result
+    }
+
+    fn transfer<'a>(&self, params: &'a [u8], trusted: bool, sink: &'a mut dyn Sink) -> Transfer<'a> {
+        Transfer::new(params, trusted, self.store.data().context.grants().result_size, sink)
     }
 
     /// The function of an export, by its place in the module: done at its first call in this instance.
@@ -218,75 +252,73 @@ impl Instance {
         typed.map_err(|e| Error::new(Kind::UnknownFunction, format!("The function cannot be called: {e:#}.")))
     }
 
-    fn run(&mut self, function: &Function, params: &[u8], trusted: bool, sink: &mut dyn Sink) -> Result<()> {
-        let (given, packed) = match function {
-            Function::Params(f) => {
-                let given = self.put(params)?;
-                (given, f.call(&mut self.store, given))
-            }
-            Function::Plain(f) => ((0, 0), f.call(&mut self.store, ())),
+    /// The function behind its glue: done at its second call in this instance.
+    fn glue(&mut self, blueprint: &Blueprint, function: TypedFunc<(i32, i32), i64>) -> Result<Function> {
+        let Some(alloc) = self.alloc.as_ref().filter(|_| self.glued < GLUED_MAX) else { return Ok(Function::Params(function)) };
+        let (free, frees) = match &self.free {
+            Some(Free::One(free)) => (Some(*free.func()), Frees::One),
+            Some(Free::Pair(free)) => (Some(*free.func()), Frees::Pair),
+            None => (None, Frees::Not),
         };
-        let packed = packed.map_err(|e| self.failed(e))?.cast_unsigned();
-        let result = (((packed >> 32) as u32).cast_signed(), (packed as u32).cast_signed());
-        let answer = self.deliver(result, trusted, sink);
-        if !self.broken {
-            if result.0 != given.0 {
-                self.release(result)?;
-            }
-            self.release(given)?;
-        }
-        self.finished()?;
-        answer
+        let parts = Parts { alloc: *alloc.func(), function: *function.func(), free };
+        let module = blueprint.machine.glue(frees)?;
+        let glued = glue::attach(&mut self.store, module, &parts)
+            .map_err(|e| Error::new(Kind::Internal, format!("The function could not be prepared: {e:#}.")))?;
+        self.glued += 1;
+        Ok(Function::Glued(glued))
     }
 
-    /// Puts bytes into a buffer of the guest's; nothing needs none.
-    fn put(&mut self, bytes: &[u8]) -> Result<(i32, i32)> {
-        let Some(alloc) = self.alloc.as_ref().filter(|_| !bytes.is_empty()) else { return Ok((0, 0)) };
-        let Ok(size) = i32::try_from(bytes.len()) else {
-            let text = format!("The parameters have {} bytes; a plugin takes at most {}.", bytes.len(), i32::MAX);
-            return Err(Error::new(Kind::InvalidArgument, text));
+    fn run(&mut self, function: &Function, transfer: &mut Transfer<'_>) -> Result<()> {
+        let ended = match function {
+            Function::Glued(call) => {
+                let size = transfer.size()?;
+                lend(&mut self.store, |store| &mut store.data_mut().call_bytes, transfer, |store| call.call(store, size))
+                    .map_err(|e| self.failed(e))
+            }
+            Function::Params(f) => self.put(transfer).and_then(|given| {
+                let result = f.call(&mut self.store, given).map_err(|e| self.failed(e))?;
+                self.take(result, given, transfer)
+            }),
+            Function::Plain(f) => {
+                let result = f.call(&mut self.store, ()).map_err(|e| self.failed(e))?;
+                self.take(result, (0, 0), transfer)
+            }
         };
+        self.broken |= transfer.broken;
+        match (ended, transfer.answer.take()) {
+            (Err(e), None) => Err(e),
+            (Err(e), Some(_)) if matches!(e.kind(), Kind::Timeout | Kind::Cancelled) => Err(e),
+            // A trap in `free` costs the instance alone: what was answered before it stands.
+            (_, Some(answer)) => self.finished().and(answer),
+            (Ok(()), None) => Err(trap::out_of_memory(&self.store.data().limits)),
+        }
+    }
+
+    /// Puts the parameters into a buffer of the guest's; nothing needs none.
+    fn put(&mut self, transfer: &mut Transfer<'_>) -> Result<(i32, i32)> {
+        let size = transfer.size()?;
+        let Some(alloc) = self.alloc.as_ref().filter(|_| size > 0) else { return Ok((0, 0)) };
         let ptr = match alloc.call(&mut self.store, size) {
             Ok(ptr) => ptr,
             Err(e) => return Err(self.failed(e)),
         };
-        if ptr == 0 {
-            // What is full now is full for the next call too.
+        if transfer.put(self.memory.data_mut(&mut self.store), ptr) {
             self.broken = true;
-            return Err(trap::out_of_memory(&self.store.data().limits));
-        }
-        if memory::write(self.memory.data_mut(&mut self.store), ptr, bytes).is_err() {
-            self.broken = true;
-            let text = format!("The plugin's alloc gave {} bytes at {}, which are not inside its memory.", size, ptr.cast_unsigned());
-            return Err(Error::new(Kind::InvalidResponse, text));
+            return Err(transfer.answer.take().and_then(Result::err).unwrap_or_else(|| trap::out_of_memory(&self.store.data().limits)));
         }
         Ok((ptr, size))
     }
 
-    /// Reads the envelope and hands its data, straight from the guest's memory, to the sink.
-    fn deliver(&mut self, (ptr, size): (i32, i32), trusted: bool, sink: &mut dyn Sink) -> Result<()> {
-        let max = self.store.data().context.grants().result_size;
-        if memory::offset(size) as u64 > max {
-            self.broken = true;
-            let text = format!("The plugin's answer has {} bytes; the policy grants {max} (result_size).", size.cast_unsigned());
-            return Err(Error::new(Kind::InvalidResponse, text));
+    /// Takes the answer, straight from the guest's memory, and lets the guest free both buffers.
+    fn take(&mut self, result: i64, given: (i32, i32), transfer: &mut Transfer<'_>) -> Result<()> {
+        if transfer.take(self.memory.data(&self.store), result) {
+            return Ok(());
         }
-        let Ok(bytes) = memory::slice(self.memory.data(&self.store), ptr, size) else {
-            self.broken = true;
-            let text = format!("The plugin's answer of {size} bytes at {} is not inside its memory.", ptr.cast_unsigned());
-            return Err(Error::new(Kind::InvalidResponse, text));
-        };
-        match envelope::read(bytes, trusted)? {
-            Answer::Data(data) => {
-                sink.put(data);
-                Ok(())
-            }
-            Answer::Failed(text) => {
-                let error = Error::new(Kind::Plugin, "").with_plugin_message(&text);
-                let message = format!("The plugin answered with an error: {}", error.plugin_message());
-                Err(Error::new(Kind::Plugin, message).with_plugin_message(&text))
-            }
+        let result = unpack(result);
+        if result.0 != given.0 {
+            self.release(result)?;
         }
+        self.release(given)
     }
 
     /// Frees a buffer. A trap in `free` only costs the instance; the end of the call is the call's.

@@ -2,6 +2,7 @@
 
 use wasmtime::ResourceLimiter;
 
+use super::instance::GLUED_MAX;
 use super::engine::{MEMORIES, TABLE_ELEMENTS, TABLES};
 
 /// Counts what the memories and tables of one store take together, and denies what is past the bound.
@@ -91,7 +92,7 @@ impl ResourceLimiter for Limits {
     }
 
     fn instances(&self) -> usize {
-        1
+        1 + GLUED_MAX
     }
 
     fn memories(&self) -> usize {

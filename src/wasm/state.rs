@@ -6,16 +6,21 @@ use wasmtime::{Memory, StoreContextMut, TypedFunc, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::limits::Limits;
+use super::module::Interface;
 use super::output::Output;
 use crate::call::{self, Call, Cancel, Chain, Deadline};
 use crate::error::{Error, PLUGIN_TEXT_MAX, Result, clean};
 use crate::host::{self, PluginContext};
+use crate::sys::loan::Loan;
 
 /// The data of a store.
 pub(super) struct State {
     pub(super) context: Arc<PluginContext>,
+    pub(super) interface: Arc<Interface>,
     pub(super) limits: Limits,
     pub(super) call: Current,
+    /// The bytes of the call, for its glue.
+    pub(super) call_bytes: Loan,
     pub(super) guest: Guest,
     /// Why the last host call failed; empty where it did not. So a 0 that stands for missing and for failed can be told apart.
     pub(super) last_error: String,
@@ -31,9 +36,18 @@ pub(super) struct Guest {
     pub(super) alloc: Option<TypedFunc<i32, i32>>,
 }
 
+/// What of the guest runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Running {
+    /// A function of the interface, by its place in it.
+    Function(usize),
+    /// What the host runs for itself: `init`, `is_ready`; empty while an instance is made.
+    Own(&'static str),
+}
+
 /// The call that runs in a store.
 pub(super) struct Current {
-    pub(super) function: Arc<str>,
+    pub(super) running: Running,
     pub(super) deadline: Deadline,
     pub(super) cancel: Option<Cancel>,
     pub(super) chain: Chain,
@@ -45,9 +59,9 @@ pub(super) struct Current {
 
 impl Current {
     /// For `call`, whose effective deadline and chain these are.
-    pub(super) fn new(call: &Call, function: Arc<str>, deadline: Deadline, chain: Chain) -> Self {
+    pub(super) fn new(call: &Call, running: Running, deadline: Deadline, chain: Chain) -> Self {
         let armed = false;
-        Current { function, deadline, cancel: call.cancel.clone(), chain, tag: call.tag, traceparent: call.traceparent.clone(), armed }
+        Current { running, deadline, cancel: call.cancel.clone(), chain, tag: call.tag, traceparent: call.traceparent.clone(), armed }
     }
 
     /// `timeout` or `cancelled` if the call may not go on; reads the clock.
@@ -63,9 +77,13 @@ impl State {
         self.call.armed = true;
         self.call.deadline.moment();
         let call = &self.call;
+        let function = match call.running {
+            Running::Function(place) => self.interface.functions.get(place).map_or("", |export| &*export.name),
+            Running::Own(name) => name,
+        };
         let caller = host::Caller {
             context: &self.context,
-            function: &call.function,
+            function,
             tag: call.tag,
             traceparent: &call.traceparent,
             deadline: &call.deadline,

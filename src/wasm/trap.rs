@@ -4,6 +4,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::engine::FRAMES;
+use super::glue;
 use super::limits::Limits;
 use crate::error::{Error, Kind, PLUGIN_TEXT_MAX, clean};
 
@@ -79,8 +80,9 @@ fn kind(trap: Trap) -> &'static str {
 fn names(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
     let name = |line: &str| clean(line.split_once('!').map_or(line, |(_module, name)| name), NAME);
+    let own = |line: &&str| line.split_once('!').is_some_and(|(module, _)| module.ends_with(&format!(" {}", glue::NAME)));
     // The first line is a heading.
-    backtrace.to_string().lines().skip(1).take(FRAMES).map(name).collect()
+    backtrace.to_string().lines().skip(1).filter(|line| !own(line)).take(FRAMES).map(name).collect()
 }
 
 fn with_backtrace(error: Error, backtrace: Vec<String>) -> Error {
