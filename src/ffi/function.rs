@@ -6,23 +6,26 @@ use crate::call::Sink;
 use crate::ffi::call::{call_of, flowplug_call_options};
 use crate::ffi::error::flowplug_error;
 use crate::ffi::flowplug_status;
-use crate::ffi::guard::{free, guard};
+use crate::ffi::guard::guard;
+use crate::ffi::pin::{Pinned, Users, end, pin};
 use crate::ffi::plugin::{flowplug_plugin, plugin_of};
-use crate::ffi::text::{Out, Owned, argument, flowplug_bytes, flowplug_str, handle};
+use crate::ffi::text::{Out, Owned, argument, flowplug_bytes, flowplug_str};
 use crate::plugin::Plugin;
 use crate::runner::Function;
 
 /// A function of a plugin, resolved once; ended with flowplug_function_free. Any number of threads may use it at once.
 #[derive(Debug)]
 pub struct flowplug_function {
-    inner: Arc<FunctionInner>,
-}
-
-#[derive(Debug)]
-struct FunctionInner {
+    users: Users,
     plugin: Arc<Plugin>,
     function: Function,
     name: Box<str>,
+}
+
+impl Pinned for flowplug_function {
+    fn users(&self) -> &Users {
+        &self.users
+    }
 }
 
 /// Resolves a function of a plugin once. It is valid across reloads, and ended with flowplug_function_free.
@@ -47,8 +50,8 @@ pub unsafe extern "C" fn flowplug_function_new(
         // SAFETY: by the function's contract.
         let name = unsafe { function.text("function") }?;
         let function = plugin.function(name)?;
-        let inner = Arc::new(FunctionInner { plugin, function, name: name.into() });
-        out.write(Box::into_raw(Box::new(flowplug_function { inner })));
+        let made = flowplug_function { users: Users::default(), plugin, function, name: name.into() };
+        out.write(Box::into_raw(Box::new(made)));
         Ok(())
     };
     // SAFETY: by the function's contract.
@@ -80,7 +83,7 @@ pub unsafe extern "C" fn flowplug_function_call(
             return Err(argument(format!("buf is NULL with a cap of {cap}.")));
         }
         // SAFETY: by the function's contract.
-        let function = unsafe { handle(function, "function") }?.inner.clone();
+        let function = unsafe { pin(function, "function") }?;
         // SAFETY: by the function's contract.
         let out = unsafe { Out::new(out, "out") }?;
         // SAFETY: by the function's contract.
@@ -137,5 +140,5 @@ impl Buffer {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flowplug_function_free(function: *mut flowplug_function) {
     // SAFETY: functions are handed out by Box::into_raw; the rest is this function's contract.
-    unsafe { free(function, drop) };
+    unsafe { end(function) };
 }

@@ -13,6 +13,7 @@ pub(crate) mod guard;
 pub mod host;
 pub mod manager;
 pub mod manifest;
+pub(crate) mod pin;
 pub mod plugin;
 pub mod request;
 pub mod text;

@@ -7,17 +7,26 @@ use crate::ffi::call::{Completion, call_of, drain_of, flowplug_call_options, flo
 use crate::ffi::callbacks::Callbacks;
 use crate::ffi::error::flowplug_error;
 use crate::ffi::flowplug_status;
-use crate::ffi::guard::{free, guard, guard_value};
+use crate::ffi::guard::{guard, guard_value};
 use crate::ffi::host::{flowplug_host, flowplug_host_api, parse_config, register};
 use crate::ffi::manifest::flowplug_manifest;
+use crate::ffi::pin::{Pinned, Users, end, pin};
 use crate::ffi::text::{Out, Owned, Versioned, flowplug_bytes, flowplug_str, handle, read};
 use crate::plugin::Plugin;
 use crate::policy::Policy;
+use crate::sys;
 
 /// A loaded plugin; ended with flowplug_plugin_free. Any number of threads may use it at once.
 #[derive(Debug)]
 pub struct flowplug_plugin {
-    owner: Arc<Owner>,
+    users: Users,
+    owner: Owner,
+}
+
+impl Pinned for flowplug_plugin {
+    fn users(&self) -> &Users {
+        &self.users
+    }
 }
 
 /// Lets a plugin end in the background once nobody who owns it is left.
@@ -97,7 +106,7 @@ pub unsafe extern "C" fn flowplug_plugin_load(
         let call = unsafe { call_of(options) }?;
         let policy = own_policy.as_ref().unwrap_or(&host.policy);
         let plugin = Plugin::load(&host.environment, callbacks.clone(), policy, identity, manifest.manifest.clone(), &call)?;
-        out.write(Box::into_raw(Box::new(flowplug_plugin { owner: Arc::new(Owner { plugin, callbacks }) })));
+        out.write(Box::into_raw(Box::new(flowplug_plugin { users: Users::default(), owner: Owner { plugin, callbacks } })));
         Ok(())
     };
     // SAFETY: by the function's contract.
@@ -193,8 +202,8 @@ pub unsafe extern "C" fn flowplug_plugin_call(
     error: *mut *mut flowplug_error,
 ) -> flowplug_status {
     let body = || {
-        // SAFETY: by the function's contract.
-        let plugin = unsafe { plugin_of(plugin) }?;
+        // SAFETY: by the function's contract; the handle may be freed inside one of the call's own callbacks.
+        let handle = unsafe { pin(plugin, "plugin") }?;
         // SAFETY: by the function's contract.
         let out = unsafe { Out::new(out, "out") }?;
         // SAFETY: by the function's contract.
@@ -204,7 +213,7 @@ pub unsafe extern "C" fn flowplug_plugin_call(
         // SAFETY: by the function's contract.
         let params = unsafe { params.text("params") }?;
         let mut answer = Owned::new();
-        plugin.call(function, params.as_bytes(), &call, &mut answer)?;
+        handle.owner.plugin.call(function, params.as_bytes(), &call, &mut answer)?;
         out.write(answer.take());
         Ok(())
     };
@@ -233,7 +242,7 @@ pub unsafe extern "C" fn flowplug_plugin_call_async(
         // SAFETY: by the function's contract.
         let completion = unsafe { Completion::new(completion) }?;
         // SAFETY: by the function's contract.
-        let owner = unsafe { handle(plugin, "plugin") }?.owner.clone();
+        let owner = &unsafe { pin(plugin, "plugin") }?.owner;
         // SAFETY: by the function's contract.
         let call = unsafe { call_of(options) }?;
         // SAFETY: by the function's contract.
@@ -356,8 +365,13 @@ pub unsafe extern "C" fn flowplug_plugin_stop(
 /// `plugin` is NULL or live and not used after.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flowplug_plugin_free(plugin: *mut flowplug_plugin) {
+    if !plugin.is_null() && !sys::forked() {
+        // At once, also where calls still use the handle: it is theirs that this ends.
+        // SAFETY: live by the function's contract.
+        guard_value((), || drop(unsafe { pin(plugin, "plugin") }.map(|p| p.owner.plugin.stop_in_background())));
+    }
     // SAFETY: plugins are handed out by Box::into_raw; the rest is this function's contract.
-    unsafe { free(plugin, drop) };
+    unsafe { end(plugin) };
 }
 
 /// A reference of the call's own: the handle may be freed inside one of its callbacks.

@@ -84,6 +84,10 @@ impl flowplug_str {
     pub(crate) unsafe fn text<'a>(self, what: &str) -> Result<&'a str> {
         // SAFETY: handed on to the caller.
         let bytes = unsafe { self.bytes(what) }?;
+        // Where the wrong byte is, is only looked for when there is one.
+        if let Ok(text) = simdutf8::basic::from_utf8(bytes) {
+            return Ok(text);
+        }
         std::str::from_utf8(bytes).map_err(|e| argument(format!("{what} is not UTF-8: byte {} is wrong.", e.valid_up_to())))
     }
 }

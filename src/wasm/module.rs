@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result, clean};
 
 /// The exports of a module that the host uses.
 pub(super) struct Interface {
-    /// Functions that can be called, and those whose type forbids it.
+    /// Functions that can be called, and those whose type forbids it; in the order of their names.
     pub(super) functions: Vec<Export>,
     pub(super) start: Option<Start>,
     pub(super) init: Option<Shape>,
@@ -149,6 +149,7 @@ impl Interface {
             let shape = shape.filter(|shape| matches!(shape, Shape::Params | Shape::Plain));
             functions.push(Export { name: name.into(), place, shape, found: kind(&ty), bare: BARE.contains(&name) });
         }
+        functions.sort_by(|a: &Export, b| a.name.cmp(&b.name));
         let has = |name: &str| module.get_export(name).and_then(|ty| ty.func().and_then(Shape::of));
         let interface = Interface {
             functions,
@@ -179,25 +180,28 @@ impl Interface {
 
     /// The place of a function that can be called.
     pub(super) fn find(&self, name: &str) -> Result<usize> {
-        let unknown = |text: String| Error::new(Kind::UnknownFunction, text);
-        let shown = clean(name, 200);
-        if reserved(name) {
-            return Err(unknown(format!("{shown:?} is reserved and cannot be called.")));
-        }
-        let Some(place) = self.functions.iter().position(|export| *export.name == *name) else {
-            return Err(unknown(format!("The plugin has no function {shown:?}. Export it from the module, or call another.")));
-        };
+        let Ok(place) = self.functions.binary_search_by(|export| (*export.name).cmp(name)) else { return Err(uncallable(name, None)) };
         match self.functions.get(place) {
             Some(Export { shape: Some(_), .. }) => Ok(place),
-            Some(export) => Err(unknown(format!(
-                "The export {shown:?} cannot be called: it is {}, and a function must be {} or {}.",
-                export.found,
-                Shape::Params.text(),
-                Shape::Plain.text()
-            ))),
-            None => Err(unknown(format!("The plugin has no function {shown:?}."))),
+            found => Err(uncallable(name, found)),
         }
     }
+}
+
+#[cold]
+fn uncallable(name: &str, found: Option<&Export>) -> Error {
+    let shown = clean(name, 200);
+    let text = match found {
+        _ if reserved(name) => format!("{shown:?} is reserved and cannot be called."),
+        None => format!("The plugin has no function {shown:?}. Export it from the module, or call another."),
+        Some(export) => format!(
+            "The export {shown:?} cannot be called: it is {}, and a function must be {} or {}.",
+            export.found,
+            Shape::Params.text(),
+            Shape::Plain.text()
+        ),
+    };
+    Error::new(Kind::UnknownFunction, text)
 }
 
 fn kind(ty: &ExternType) -> String {
