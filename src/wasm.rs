@@ -36,6 +36,7 @@ mod pool;
 mod requests;
 mod stack;
 mod state;
+mod sync;
 mod transfer;
 mod trap;
 mod waits;
@@ -200,7 +201,7 @@ impl Plugin {
         let _surroundings = self.blueprint.enter()?;
         let (deadline, chain) = self.bounds(call)?;
         let mut lease = self.lease(&deadline, call.cancel.as_ref())?;
-        if lease.instance.as_deref().is_none_or(Instance::needs_init) {
+        if lease.turn.as_deref().is_none_or(Instance::needs_init) {
             // Making an instance, `init` and the call share one clock.
             deadline.moment();
         }
@@ -230,11 +231,8 @@ impl Plugin {
     }
 
     fn lease(&self, deadline: &Deadline, cancel: Option<&Cancel>) -> Result<Lease<'_>> {
-        let instance = match self.pool.take(self.wait_timeout, deadline, &[cancel, Some(&self.blueprint.context.ending)])? {
-            Turn::Ready(instance) => Some(instance),
-            Turn::Make => None,
-        };
-        Ok(Lease { plugin: self, instance, keep: false })
+        let turn = self.pool.take(self.wait_timeout, deadline, &[cancel, Some(&self.blueprint.context.ending)])?;
+        Ok(Lease { plugin: self, turn, keep: false })
     }
 
     /// The instance of a lease with its call begun, made and initialised if need be.
@@ -253,12 +251,8 @@ impl Plugin {
         if self.pool.is_closed() {
             return Health { ready: false, last_error: "The plugin has been stopped.".to_owned() };
         }
-        if self.blueprint.interface.is_ready
-            && self.config.get().is_some()
-            && let Some(instance) = self.pool.try_take()
-        {
-            let lease = Lease { plugin: self, instance: Some(instance), keep: false };
-            match stack::with_room(|| self.ask_ready(lease)).flatten() {
+        if self.blueprint.interface.is_ready && self.config.get().is_some() {
+            match stack::with_room(|| self.ask_ready()).flatten() {
                 Ok(Some(ready)) => self.set_health(Health { ready, last_error: String::new() }),
                 Ok(None) => {}
                 Err(e) => self.set_health(Health { ready: false, last_error: format!("is_ready: {e}") }),
@@ -267,7 +261,10 @@ impl Plugin {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn ask_ready(&self, mut lease: Lease<'_>) -> Result<Option<bool>> {
+    /// What an idle instance says; none if there is none, or one that has yet to be initialised.
+    fn ask_ready(&self) -> Result<Option<bool>> {
+        let Some(turn) = self.pool.try_take() else { return Ok(None) };
+        let mut lease = Lease { plugin: self, turn, keep: false };
         let _surroundings = self.blueprint.enter()?;
         let call = Call::new(Deadline::after(READY_WITHIN));
         let (deadline, chain) = self.bounds(&call)?;
@@ -311,17 +308,17 @@ impl Plugin {
 /// A turn of the pool. Dropped, it goes back: with its instance if that is clean and to be kept.
 struct Lease<'a> {
     plugin: &'a Plugin,
-    instance: Option<Box<Instance>>,
+    turn: Turn<'a, Box<Instance>>,
     keep: bool,
 }
 
 impl Lease<'_> {
     /// The instance, made if there is none yet.
     fn instance(&mut self, current: impl Fn() -> Current) -> Result<&mut Instance> {
-        if self.instance.is_none() {
-            self.instance = Some(self.plugin.blueprint.make(current())?);
+        if self.turn.is_none() {
+            *self.turn = Some(self.plugin.blueprint.make(current())?);
         }
-        self.instance.as_deref_mut().ok_or_else(|| Error::new(Kind::Internal, "A lease has no instance."))
+        self.turn.as_deref_mut().ok_or_else(|| Error::new(Kind::Internal, "A lease has no instance."))
     }
 
     /// The instance may be used again if it is clean. Without this it is discarded, as after a panic.
@@ -332,12 +329,8 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        match self.instance.take() {
-            Some(instance) if self.keep && instance.is_clean() => self.plugin.pool.give(instance),
-            instance => {
-                drop(instance);
-                self.plugin.pool.discard();
-            }
+        if !(self.keep && self.turn.as_deref().is_some_and(Instance::is_clean)) {
+            *self.turn = None;
         }
     }
 }

@@ -1,329 +1,315 @@
 //! Who has which instance: at most so many at a time, kept warm, and callers that wait are served by age.
 //!
-//! A short call may take an instance that is free this moment, but one who has waited for [`PATIENCE`] is handed the next
-//! that comes back. A turn is never lost: whoever gives up hands on what came too late.
+//! Each instance has a slot, and a turn is a slot that is locked: one atomic operation takes it, one gives it back, and
+//! threads that return to their own slots share no memory that is written. Only who finds no slot free goes to the
+//! [queue], which is woken, never polls, and is passed over by at most [`PASSES`] turns of a slot in a row.
+//!
+//! A wake-up cannot be lost: who gives back unlocks its slot, then looks for waiters; who waits makes itself known, then
+//! looks at the slots; with a full fence between the two on both sides, one of them sees the other.
 
-use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
-use crate::call::{self, Cancel, Deadline};
+use super::sync::{AtomicBool, AtomicUsize, Condvar, Locked, Mutex, Ordering, PoisonError, Stopwatch, TryLock, fence};
+use crate::call::{Cancel, Deadline};
 use crate::error::{Error, Kind, Result};
 
-/// How long one waits before nobody younger is served first.
-const PATIENCE: Duration = Duration::from_millis(1);
+use queue::Queue;
+
+mod queue;
+#[cfg(test)]
+mod tests;
+
+/// How often in a row a slot that comes back is left to whoever comes first while others wait. A change of threads costs as
+/// much as some ten short calls: so many share its cost, and one that waits waits no more than this many times its share.
+const PASSES: u32 = 16;
+/// After this long without a hand-over its cost does not matter: the next turn is handed over at once.
+const UNSHARED: Duration = Duration::from_micros(50);
 
 /// Instances and those who wait for one.
 pub(super) struct Pool<T> {
-    state: Mutex<State<T>>,
+    slots: Box<[Slot<T>]>,
+    gate: Gate,
+    /// Where threads found their last turns.
+    hints: [AtomicUsize; HINTS],
+    queue: Mutex<Queue>,
     drained: Condvar,
-    max: usize,
+    clock: Stopwatch,
 }
 
-struct State<T> {
-    idle: Vec<T>,
-    /// Turns that somebody has: instances in use or being made.
-    out: usize,
-    waiting: VecDeque<Waiter>,
-    /// Turns handed to waiters that have not looked yet.
-    handed: Vec<(u64, Turn<T>)>,
-    next: u64,
-    closed: bool,
+/// What takers and givers look at. Written only when somebody waits or the pool is closed.
+#[repr(align(128))]
+struct Gate {
+    /// [`CLOSED`], and [`WAITER`] for each that waits.
+    state: AtomicUsize,
+    /// Waiters that are on their way to look at the slots.
+    awake: AtomicUsize,
+    /// One of them came and found nothing: the next turn is theirs.
+    owed: AtomicBool,
+    /// When a turn was last handed over, in microseconds of the pool's clock.
+    handed: AtomicUsize,
 }
 
-struct Waiter {
-    id: u64,
-    since: Instant,
-    waker: Waker,
+const CLOSED: usize = 1;
+const WAITER: usize = 2;
+
+const HINTS: usize = 16;
+
+/// A place for an instance, on cache lines of its own.
+#[repr(align(128))]
+struct Slot<T> {
+    lock: TryLock<Place<T>>,
+    /// An instance lay here when it was given back: where to look first.
+    warm: AtomicBool,
+    /// For those who wait, if anybody does.
+    reserved: AtomicBool,
 }
 
-/// What a caller got.
-pub(super) enum Turn<T> {
-    /// An instance.
-    Ready(T),
-    /// The right to make one.
-    Make,
+struct Place<T> {
+    item: Option<T>,
+    /// Nobody is to use it any more.
+    retired: bool,
+    /// How often it came back in a row without going to those who waited.
+    passed: u32,
+}
+
+/// The right to one of the pool's places until it is dropped: with an instance, or to make one. What lies in it then is kept
+/// for the next.
+pub(super) struct Turn<'a, T> {
+    pool: &'a Pool<T>,
+    slot: &'a Slot<T>,
+    // In this order: first the lock is let go, then those who wait are looked for.
+    place: Locked<'a, Place<T>>,
+    after: After<'a, T>,
+}
+
+/// What a turn ends with.
+struct After<'a, T> {
+    pool: &'a Pool<T>,
+    handed: bool,
+}
+
+impl<T> Deref for Turn<'_, T> {
+    type Target = Option<T>;
+
+    #[inline]
+    fn deref(&self) -> &Option<T> {
+        &self.place.item
+    }
+}
+
+impl<T> DerefMut for Turn<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Option<T> {
+        &mut self.place.item
+    }
+}
+
+impl<T> Drop for Turn<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        let state = self.pool.gate.state.load(Ordering::Relaxed);
+        if state == 0 {
+            self.place.passed = 0;
+        } else {
+            self.after.handed = self.pool.decide(state, self.slot, &mut self.place);
+        }
+        self.slot.warm.store(self.place.item.is_some(), Ordering::Relaxed);
+    }
+}
+
+impl<T> Drop for After<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        fence(Ordering::SeqCst);
+        if self.pool.gate.state.load(Ordering::Relaxed) != 0 {
+            self.pool.settle(self.handed);
+        }
+    }
 }
 
 impl<T> Pool<T> {
     /// An empty pool of at most `max` instances (one at least).
     pub(super) fn new(max: usize) -> Self {
-        let state = State { idle: Vec::new(), out: 0, waiting: VecDeque::new(), handed: Vec::new(), next: 0, closed: false };
-        Pool { state: Mutex::new(state), drained: Condvar::new(), max: max.max(1) }
+        let slot = || Slot {
+            lock: TryLock::new(Place { item: None, retired: false, passed: 0 }),
+            warm: AtomicBool::new(false),
+            reserved: AtomicBool::new(false),
+        };
+        Pool {
+            slots: (0..max.max(1)).map(|_| slot()).collect(),
+            gate: Gate {
+                state: AtomicUsize::new(0),
+                awake: AtomicUsize::new(0),
+                owed: AtomicBool::new(false),
+                handed: AtomicUsize::new(0),
+            },
+            hints: std::array::from_fn(|_| AtomicUsize::new(0)),
+            queue: Mutex::new(Queue::default()),
+            drained: Condvar::new(),
+            clock: Stopwatch::start(),
+        }
     }
 
     /// The most instances at a time.
     pub(super) fn max(&self) -> usize {
-        self.max
+        self.slots.len()
     }
 
-    /// A turn; waits for one at most `patience` (then `busy`), to the deadline (`timeout`) or until a token is set. What is
-    /// taken must be given back by [`Pool::give`] or [`Pool::discard`].
-    pub(super) fn take(&self, patience: Duration, deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<Turn<T>> {
-        let mut state = self.state();
-        if state.closed {
-            return Err(closed());
+    /// A turn; waits for one at most `patience` (then `busy`), to the deadline (`timeout`) or until a token is set.
+    #[inline]
+    pub(super) fn take(&self, patience: Duration, deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<Turn<'_, T>> {
+        if self.gate.state.load(Ordering::Relaxed) == 0 {
+            let hint = self.hint().load(Ordering::Relaxed);
+            if let Some(turn) = self.slots.get(hint).filter(|slot| slot.is_warm()).and_then(|slot| self.hold(slot)) {
+                return Ok(turn);
+            }
         }
-        if let Some(turn) = state.turn(self.max) {
-            return Ok(turn);
-        }
-        let (id, since) = (state.next, Instant::now());
-        state.next += 1;
-        // Queued before the lock is let go: who closes and drains must see it. An early wake-up is kept by the thread.
-        state.waiting.push_back(Waiter { id, since, waker: call::thread_waker() });
-        drop(state);
-        self.wait(id, since, patience, deadline, cancels)
+        self.search(patience, deadline, cancels)
     }
 
     /// An idle instance, if there is one this moment.
-    pub(super) fn try_take(&self) -> Option<T> {
-        let mut state = self.state();
-        let item = state.idle.pop()?;
-        state.out += 1;
-        Some(item)
+    pub(super) fn try_take(&self) -> Option<Turn<'_, T>> {
+        let waited_for = self.is_waited_for();
+        let slots = self.slots.iter().filter(|slot| slot.is_warm() && !(waited_for && slot.is_reserved()));
+        slots.filter_map(|slot| self.hold(slot)).find(|turn| turn.is_some())
     }
 
     #[cold]
-    fn wait(&self, id: u64, since: Instant, patience: Duration, deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<Turn<T>> {
-        let until = match (deadline.moment(), since.checked_add(patience)) {
-            (Some(end), Some(busy)) => Deadline::at(end.min(busy)),
-            (Some(end), None) | (None, Some(end)) => Deadline::at(end),
-            (None, None) => Deadline::never(),
-        };
-        call::wait(&until, cancels, drop, || self.state().turn_of(id, self.max))
-            .or_else(|error| self.give_up(id, error, deadline, patience))
+    #[inline(never)]
+    fn search(&self, patience: Duration, deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<Turn<'_, T>> {
+        if self.is_closed() {
+            return Err(closed());
+        }
+        match self.scan(!self.is_waited_for()) {
+            Some(turn) => Ok(turn),
+            None => self.wait(patience, deadline, cancels),
+        }
     }
 
-    /// Leaves the queue, unless a turn has come in the meantime.
-    fn give_up(&self, id: u64, error: Error, deadline: &Deadline, patience: Duration) -> Result<Turn<T>> {
-        let mut state = self.state();
-        if let Some(turn) = state.handed_to(id) {
-            return Ok(turn);
+    /// A place that nobody holds, rather one with an instance; those that are reserved for who is `entitled`.
+    fn scan(&self, entitled: bool) -> Option<Turn<'_, T>> {
+        let hint = self.hint();
+        let start = hint.load(Ordering::Relaxed).min(self.slots.len());
+        let (before, from) = self.slots.split_at_checked(start)?;
+        let order = || (start..).zip(from).chain((0..).zip(before)).filter(|(_, slot)| entitled || !slot.is_reserved());
+        let warm = order().filter(|(_, slot)| slot.is_warm());
+        let (index, turn) = warm.chain(order()).find_map(|(index, slot)| Some((index, self.hold(slot)?)))?;
+        if index != start {
+            hint.store(index, Ordering::Relaxed);
         }
-        state.waiting.retain(|waiter| waiter.id != id);
-        let next = state.could_serve(self.max);
-        let drained = state.drained();
-        drop(state);
-        if let Some(waker) = next {
-            waker.wake();
-        }
-        if drained {
-            self.drained.notify_all();
-        }
-        if error.kind() != Kind::Timeout || deadline.expired() {
-            return Err(error);
-        }
-        Err(Error::new(
-            Kind::Busy,
-            format!(
-                "All {} instances were in use for {patience:?}. Call again later, or raise wasm.pool.max_instances or wasm.pool.wait_timeout.",
-                self.max
-            ),
-        ))
+        Some(turn)
     }
 
-    /// An instance comes back clean.
-    pub(super) fn give(&self, item: T) {
-        drop(self.back(Turn::Ready(item)));
+    #[inline]
+    fn hold<'a>(&'a self, slot: &'a Slot<T>) -> Option<Turn<'a, T>> {
+        let place = slot.lock.try_lock()?;
+        let turn = Turn { pool: self, slot, place, after: After { pool: self, handed: false } };
+        if slot.is_reserved() {
+            slot.reserved.store(false, Ordering::Relaxed);
+        }
+        // Given back like any other: a drain may have found it locked.
+        (!turn.place.retired).then_some(turn)
     }
 
-    /// A turn ends without an instance: it was discarded, or could not be made.
-    pub(super) fn discard(&self) {
-        drop(self.back(Turn::Make));
+    /// Where this thread found its last turn, or one that shares the mark. Threads are told apart by where their stacks
+    /// lie: cheaper than a thread's own variable in a shared library, and good enough for a hint.
+    #[inline]
+    fn hint(&self) -> &AtomicUsize {
+        let here = 0u8;
+        let mixed = (&raw const here as usize >> 18).wrapping_mul(0x9e37_79b9) >> 24;
+        let [first, ..] = &self.hints;
+        self.hints.get(mixed % HINTS).unwrap_or(first)
     }
 
-    /// Hands the turn on, or keeps it; what is returned is to be dropped outside of the lock.
-    fn back(&self, turn: Turn<T>) -> Option<T> {
-        let mut state = self.state();
-        if state.waiting.front().is_some_and(|oldest| oldest.since.elapsed() >= PATIENCE) {
-            if let Some(oldest) = state.waiting.pop_front() {
-                state.handed.push((oldest.id, turn));
-                drop(state);
-                oldest.waker.wake();
-            }
-            return None;
+    /// Before a place is let go while somebody waits or the pool is closed: whether it is handed to those who wait.
+    #[cold]
+    fn decide(&self, state: usize, slot: &Slot<T>, place: &mut Place<T>) -> bool {
+        if state == CLOSED {
+            place.item = None;
+            return false;
         }
-        state.out -= 1;
-        let unused = match turn {
-            Turn::Ready(item) if state.closed && state.waiting.is_empty() => Some(item),
-            Turn::Ready(item) => {
-                state.idle.push(item);
-                None
-            }
-            Turn::Make => None,
-        };
-        let next = state.could_serve(self.max);
-        let drained = state.drained();
-        drop(state);
-        if let Some(waker) = next {
-            waker.wake();
+        if state < WAITER {
+            return false;
         }
-        if drained {
-            self.drained.notify_all();
+        let gate = &self.gate;
+        let passed = place.passed;
+        place.passed += 1;
+        let now = || usize::try_from(self.clock.elapsed().as_micros()).unwrap_or(usize::MAX);
+        // The clock costs as much as a short call's turn: it is not read each time.
+        let rested =
+            || passed.is_multiple_of(4) && now().saturating_sub(gate.handed.load(Ordering::Relaxed)) >= UNSHARED.as_micros() as usize;
+        if gate.owed.load(Ordering::Relaxed) || passed >= PASSES || rested() {
+            gate.owed.store(false, Ordering::Relaxed);
+            gate.handed.store(now(), Ordering::Relaxed);
+            place.passed = 0;
+            slot.reserved.store(true, Ordering::Relaxed);
+            return true;
         }
-        unused
+        false
     }
 
     /// Refuses whoever comes from now on; those in the queue are still served.
     pub(super) fn close(&self) {
-        let mut state = self.state();
-        state.closed = true;
-        let idle = if state.waiting.is_empty() { std::mem::take(&mut state.idle) } else { Vec::new() };
-        drop(state);
-        drop(idle);
+        let queue = self.queue();
+        self.gate.state.fetch_or(CLOSED, Ordering::Relaxed);
+        drop(queue);
     }
 
-    /// Waits until nobody has a turn or waits for one; whether that was before the deadline.
+    /// Waits until nobody has a turn or waits for one, and ends the instances; whether that was before the deadline. The
+    /// pool must be closed.
     pub(super) fn drain(&self, deadline: &Deadline) -> bool {
-        let mut state = self.state();
-        while !(state.out == 0 && state.waiting.is_empty()) {
-            state = match deadline.remaining() {
+        let mut queue = self.queue();
+        // Against the fence of who gives back: it sees that the pool is closed, or this sees its place.
+        fence(Ordering::SeqCst);
+        while !(queue.is_empty() && self.retire()) {
+            queue = match deadline.remaining() {
                 Some(Duration::ZERO) => return false,
-                Some(left) => self.drained.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.drained.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.drained.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.drained.wait(queue).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        let idle = std::mem::take(&mut state.idle);
-        drop(state);
-        drop(idle);
         true
+    }
+
+    /// Ends what nobody holds; whether that was everything.
+    fn retire(&self) -> bool {
+        let mut all = true;
+        for slot in &self.slots {
+            match slot.lock.try_lock() {
+                Some(mut place) => {
+                    place.retired = true;
+                    place.item = None;
+                }
+                None => all = false,
+            }
+        }
+        all
     }
 
     /// Whether new callers are refused.
     pub(super) fn is_closed(&self) -> bool {
-        self.state().closed
+        self.gate.state.load(Ordering::Relaxed) & CLOSED != 0
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_waited_for(&self) -> bool {
+        self.gate.state.load(Ordering::Relaxed) >= WAITER
     }
 }
 
-impl<T> State<T> {
-    /// A turn for whoever asks this moment.
-    fn turn(&mut self, max: usize) -> Option<Turn<T>> {
-        let turn = match self.idle.pop() {
-            Some(item) => Turn::Ready(item),
-            None if self.out < max => Turn::Make,
-            None => return None,
-        };
-        self.out += 1;
-        Some(turn)
+impl<T> Slot<T> {
+    #[inline]
+    fn is_warm(&self) -> bool {
+        self.warm.load(Ordering::Relaxed)
     }
 
-    /// A turn for a waiter: what was handed to it, or what is free.
-    fn turn_of(&mut self, id: u64, max: usize) -> Option<Turn<T>> {
-        if let Some(turn) = self.handed_to(id) {
-            return Some(turn);
-        }
-        let turn = self.turn(max)?;
-        self.waiting.retain(|waiter| waiter.id != id);
-        Some(turn)
-    }
-
-    fn handed_to(&mut self, id: u64) -> Option<Turn<T>> {
-        let place = self.handed.iter().position(|(waiter, _)| *waiter == id)?;
-        Some(self.handed.swap_remove(place).1)
-    }
-
-    /// The oldest waiter, where something is free for it: it must be woken, or nobody may come to look.
-    fn could_serve(&self, max: usize) -> Option<Waker> {
-        let free = !self.idle.is_empty() || self.out < max;
-        self.waiting.front().filter(|_| free).map(|oldest| oldest.waker.clone())
-    }
-
-    fn drained(&self) -> bool {
-        self.closed && self.out == 0 && self.waiting.is_empty()
+    #[inline]
+    fn is_reserved(&self) -> bool {
+        self.reserved.load(Ordering::Relaxed)
     }
 }
 
 #[cold]
-pub(super) fn closed() -> Error {
+fn closed() -> Error {
     Error::new(Kind::InvalidState, "The plugin has been stopped. Load it again to call it.")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    fn take(pool: &Pool<u32>, patience: Duration) -> Result<Turn<u32>> {
-        pool.take(patience, &Deadline::never(), &[])
-    }
-
-    #[test]
-    fn the_bound_holds_and_what_comes_back_is_reused() {
-        let pool = Pool::new(1);
-        assert!(matches!(take(&pool, Duration::ZERO), Ok(Turn::Make)));
-        assert_eq!(take(&pool, Duration::from_millis(1)).err().unwrap().kind(), Kind::Busy);
-        let expired = pool.take(Duration::from_secs(60), &Deadline::after(Duration::ZERO), &[]);
-        assert_eq!(expired.err().unwrap().kind(), Kind::Timeout);
-        pool.give(7);
-        assert!(matches!(take(&pool, Duration::ZERO), Ok(Turn::Ready(7))));
-        pool.discard();
-        assert!(matches!(take(&pool, Duration::ZERO), Ok(Turn::Make)));
-    }
-
-    #[test]
-    fn a_cancelled_wait_ends_and_loses_nothing() {
-        let pool = Pool::new(1);
-        let (cancel, never) = (Cancel::new(), Deadline::never());
-        let _turn = take(&pool, Duration::ZERO).unwrap();
-        std::thread::scope(|s| {
-            let waiter = s.spawn(|| pool.take(Duration::from_secs(60), &never, &[Some(&cancel)]));
-            while pool.state().waiting.is_empty() {
-                std::thread::yield_now();
-            }
-            cancel.cancel();
-            assert_eq!(waiter.join().unwrap().err().unwrap().kind(), Kind::Cancelled);
-        });
-        pool.give(1);
-        assert!(matches!(take(&pool, Duration::ZERO), Ok(Turn::Ready(1))));
-    }
-
-    #[test]
-    fn close_serves_the_queue_and_drain_waits_for_it() {
-        let pool = Pool::new(1);
-        let _turn = take(&pool, Duration::ZERO).unwrap();
-        std::thread::scope(|s| {
-            let waiter = s.spawn(|| take(&pool, Duration::from_secs(60)));
-            while pool.state().waiting.is_empty() {
-                std::thread::yield_now();
-            }
-            pool.close();
-            assert_eq!(take(&pool, Duration::ZERO).err().unwrap().kind(), Kind::InvalidState);
-            assert!(!pool.drain(&Deadline::after(Duration::from_millis(1))));
-            pool.give(3);
-            assert!(matches!(waiter.join().unwrap(), Ok(Turn::Ready(3))));
-            pool.give(3);
-        });
-        assert!(pool.drain(&Deadline::never()));
-        assert!(pool.state().idle.is_empty());
-    }
-
-    #[test]
-    fn many_threads_share_few_instances_and_all_end() {
-        const THREADS: usize = 16;
-        const ROUNDS: usize = 2000;
-        let (pool, made, used) = (Pool::new(2), AtomicUsize::new(0), AtomicUsize::new(0));
-        std::thread::scope(|s| {
-            for thread in 0..THREADS {
-                let (pool, made, used) = (&pool, &made, &used);
-                s.spawn(move || {
-                    for round in 0..ROUNDS {
-                        let item = match take(pool, Duration::from_secs(60)).unwrap() {
-                            Turn::Ready(item) => item,
-                            Turn::Make => u32::try_from(made.fetch_add(1, Ordering::SeqCst)).unwrap(),
-                        };
-                        assert!(used.fetch_add(1, Ordering::SeqCst) < 2);
-                        used.fetch_sub(1, Ordering::SeqCst);
-                        if (thread + round) % 64 == 0 { pool.discard() } else { pool.give(item) }
-                    }
-                });
-            }
-        });
-        assert_eq!(pool.state().out, 0);
-        assert!(pool.state().idle.len() <= 2 && pool.state().waiting.is_empty() && pool.state().handed.is_empty());
-    }
 }

@@ -1,0 +1,87 @@
+//! Waiting as the library does it: no time passes, and a token can be set.
+
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use loom::sync::Mutex;
+use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::thread;
+
+use crate::error::{Error, Kind, Result};
+
+/// Never, or over already.
+#[derive(Clone)]
+pub struct Deadline(bool);
+
+impl Deadline {
+    pub const fn never() -> Self {
+        Deadline(false)
+    }
+
+    pub const fn over() -> Self {
+        Deadline(true)
+    }
+
+    /// The moments that the pool makes of its patience never come.
+    pub fn at(_: Instant) -> Self {
+        Deadline(false)
+    }
+
+    pub fn moment(&self) -> Option<Instant> {
+        None
+    }
+
+    pub fn remaining(&self) -> Option<Duration> {
+        self.0.then_some(Duration::ZERO)
+    }
+
+    pub fn expired(&self) -> bool {
+        self.0
+    }
+}
+
+#[derive(Default)]
+pub struct Cancel {
+    set: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Cancel {
+    pub fn cancel(&self) {
+        self.set.store(true, Ordering::SeqCst);
+        for waker in std::mem::take(&mut *self.waiting.lock().unwrap()) {
+            waker.wake();
+        }
+    }
+}
+
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+pub fn thread_waker() -> Waker {
+    Waker::from(Arc::new(Unpark(thread::current())))
+}
+
+pub fn wait<T>(deadline: &Deadline, cancels: &[Option<&Cancel>], _: impl FnOnce(Waker), mut ready: impl FnMut() -> Option<T>) -> Result<T> {
+    for cancel in cancels.iter().flatten() {
+        cancel.waiting.lock().unwrap().push(thread_waker());
+    }
+    loop {
+        if let Some(value) = ready() {
+            return Ok(value);
+        }
+        if cancels.iter().flatten().any(|cancel| cancel.set.load(Ordering::SeqCst)) {
+            return Err(Error::new(Kind::Cancelled, ""));
+        }
+        if deadline.expired() {
+            return Err(Error::new(Kind::Timeout, ""));
+        }
+        thread::park();
+    }
+}

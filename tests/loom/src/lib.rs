@@ -1,0 +1,15 @@
+//! The pool of the library, its own source, on primitives that loom schedules, and what must hold in every interleaving.
+
+pub mod call;
+pub mod error;
+
+/// Stands where the library's own module stands, so that the pool finds what it names.
+#[path = "../../../src/wasm"]
+pub mod wasm {
+    #[path = "../../tests/loom/src/model.rs"]
+    pub mod model;
+    #[allow(dead_code, reason = "the models need not all of it")]
+    pub(crate) mod pool;
+    #[path = "../../tests/loom/src/sync.rs"]
+    mod sync;
+}
