@@ -173,7 +173,7 @@ pub fn thread_waker() -> Waker {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Chain {
     depth: u8,
-    plugins: [u64; MAX_DEPTH],
+    plugins: [u32; MAX_DEPTH],
 }
 
 thread_local! {
@@ -187,7 +187,7 @@ impl Chain {
     }
 
     /// This chain with one more plugin in it, by its [`serial`](crate::host::PluginContext::serial); `busy` past [`MAX_DEPTH`].
-    pub fn enter(mut self, serial: u64) -> Result<Self> {
+    pub fn enter(mut self, serial: u32) -> Result<Self> {
         let Some(place) = self.plugins.get_mut(usize::from(self.depth)) else {
             return Err(Error::new(
                 Kind::Busy,
@@ -202,7 +202,7 @@ impl Chain {
     }
 
     /// How many calls of this plugin are in the chain: so many of its instances cannot come free while we wait.
-    pub fn holds(&self, serial: u64) -> usize {
+    pub fn holds(&self, serial: u32) -> usize {
         self.plugins.iter().take(usize::from(self.depth)).filter(|held| **held == serial).count()
     }
 

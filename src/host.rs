@@ -4,7 +4,7 @@
 //! reaches it directly: it goes through a [`Caller`], which applies the grants, namespaces the keys and bounds the answers.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::Value;
@@ -43,7 +43,7 @@ pub trait Host: Send + Sync {
 
 /// What is known of a loaded plugin wherever it asks for something. Lives as long as anything of the plugin does.
 pub struct PluginContext {
-    serial: u64,
+    serial: u32,
     identity: String,
     kv_prefix: String,
     grants: Grants,
@@ -64,7 +64,7 @@ impl std::fmt::Debug for PluginContext {
 impl PluginContext {
     /// A context for a plugin that is about to be loaded.
     pub fn new(identity: &str, grants: Grants, host: Arc<dyn Host>) -> Arc<Self> {
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        static SERIAL: AtomicU32 = AtomicU32::new(1);
         let (log_rate, event_rate) = (Rate::new(grants.rates.log), Rate::new(grants.rates.event));
         Arc::new(PluginContext {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
@@ -79,8 +79,8 @@ impl PluginContext {
         })
     }
 
-    /// A number that no other plugin of this process has.
-    pub fn serial(&self) -> u64 {
+    /// A number that no other plugin of this process has, but after four billion of them.
+    pub fn serial(&self) -> u32 {
         self.serial
     }
 
@@ -139,7 +139,7 @@ impl PluginContext {
 
 thread_local! {
     /// The plugins of which the callbacks on this thread are told something.
-    static TELLING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    static TELLING: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The most bytes of one log message or field that are kept.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::call::{Call, Cancel, Chain, Deadline, Sink};
+use crate::call::{Call, Deadline, Sink};
 use crate::error::{Error, Kind, Result, clean};
 use crate::host::{Level, PluginContext};
 use crate::manifest::Manifest;
@@ -131,13 +131,13 @@ impl Plugin {
             health: Mutex::default(),
             _ticking: ticking,
         };
-        plugin.make_first(&deadline, call, current)?;
+        plugin.make_first(&current())?;
         Ok(plugin)
     }
 
-    fn make_first(&self, deadline: &Deadline, call: &Call, current: impl Fn() -> Current) -> Result<()> {
+    fn make_first(&self, current: &Current) -> Result<()> {
         let _surroundings = self.blueprint.enter()?;
-        let mut lease = self.lease(deadline, call.cancel.as_ref())?;
+        let mut lease = self.lease(current)?;
         lease.instance(current)?;
         lease.keep();
         Ok(())
@@ -151,10 +151,9 @@ impl Plugin {
     pub fn start(&self, config: &str, call: &Call) -> Result<()> {
         let result = stack::with_room(|| {
             let _surroundings = self.blueprint.enter()?;
-            let (deadline, chain) = self.bounds(call)?;
-            let mut lease = self.lease(&deadline, call.cancel.as_ref())?;
-            deadline.moment();
-            self.prepared(&mut lease, config, || Current::new(call, Running::Own("init"), deadline.clone(), chain))?;
+            let current = self.current(call, Running::Own("init"))?;
+            let mut lease = self.lease(&current)?;
+            self.prepared(&mut lease, config, &current)?;
             lease.keep();
             self.config.get_or_init(|| config.into());
             Ok(())
@@ -181,32 +180,18 @@ impl Plugin {
     /// `plugin_error` with the plugin's own text; `invalid_response`, `trap`, `out_of_memory`, `timeout`, `cancelled`;
     /// `busy` if no instance came free in time or this chain of calls holds them all; `invalid_state` after `stop`.
     pub fn call(&self, function: Function, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
-        if stack::has_room() {
-            return self.call_here(function, params, call, sink).map_err(|e| e.with_function(name));
-        }
-        // A sink belongs to its thread, so the answer is brought back to it.
-        let mut answer = Vec::new();
-        stack::with_room(|| self.call_here(function, params, call, &mut answer)).flatten().map_err(|e| e.with_function(name))?;
-        sink.give(answer);
-        Ok(())
+        stack::with_room(|| self.call_here(function, params, call, sink)).flatten().map_err(|e| e.with_function(name))
     }
 
     fn call_here(&self, function: Function, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
-        if self.blueprint.interface.functions.get(function.0).is_none() {
-            return Err(Error::new(Kind::UnknownFunction, "This function belongs to another plugin."));
-        }
         let Some(config) = self.config.get() else {
             return Err(Error::new(Kind::InvalidState, "The plugin has not been started. Start it before it is called."));
         };
         let _surroundings = self.blueprint.enter()?;
-        let (deadline, chain) = self.bounds(call)?;
-        let mut lease = self.lease(&deadline, call.cancel.as_ref())?;
-        if lease.turn.as_deref().is_none_or(Instance::needs_init) {
-            // Making an instance, `init` and the call share one clock.
-            deadline.moment();
-        }
-        let current = || Current::new(call, Running::Function(function.0), deadline.clone(), chain);
-        let instance = self.prepared(&mut lease, config, current)?;
+        let current = self.current(call, Running::Function(function.0))?;
+        let mut lease = self.lease(&current)?;
+        let instance = self.prepared(&mut lease, config, &current)?;
+        instance.begin(current)?;
         let request = Request { function: function.0, params, trusted: call.trust_json };
         let result = instance.call(&self.blueprint, &request, sink);
         if !self.instance_per_call {
@@ -215,8 +200,8 @@ impl Plugin {
         result
     }
 
-    /// The deadline of a call of ours and the chain that its host calls continue; `busy` where this chain holds every instance.
-    fn bounds(&self, call: &Call) -> Result<(Deadline, Chain)> {
+    /// A call of ours, within its bounds; `busy` where the chain that led to it holds every instance.
+    fn current(&self, call: &Call, running: Running) -> Result<Current> {
         let context = &self.blueprint.context;
         if call.chain.holds(context.serial()) >= self.pool.max() {
             return Err(Error::new(
@@ -227,23 +212,34 @@ impl Plugin {
                 ),
             ));
         }
-        Ok((call.deadline.clone().at_most(context.grants().timeout), call.chain.enter(context.serial())?))
+        Ok(Current::new(call, running, call.deadline.clone().at_most(context.grants().timeout), call.chain.enter(context.serial())?))
     }
 
-    fn lease(&self, deadline: &Deadline, cancel: Option<&Cancel>) -> Result<Lease<'_>> {
-        let turn = self.pool.take(self.wait_timeout, deadline, &[cancel, Some(&self.blueprint.context.ending)])?;
+    fn lease(&self, current: &Current) -> Result<Lease<'_>> {
+        let cancels = [current.cancel.as_ref(), Some(&self.blueprint.context.ending)];
+        let turn = self.pool.take(self.wait_timeout, &current.deadline, &cancels)?;
         Ok(Lease { plugin: self, turn, keep: false })
     }
 
-    /// The instance of a lease with its call begun, made and initialised if need be.
-    fn prepared<'a>(&self, lease: &'a mut Lease<'_>, config: &str, current: impl Fn() -> Current) -> Result<&'a mut Instance> {
-        let instance = lease.instance(&current)?;
+    /// The instance of a lease, made and initialised if need be.
+    #[inline]
+    fn prepared<'a>(&self, lease: &'a mut Lease<'_>, config: &str, current: &Current) -> Result<&'a mut Instance> {
+        if lease.turn.as_deref().is_none_or(Instance::needs_init) {
+            self.prepare(lease, config, current)?;
+        }
+        lease.instance(current)
+    }
+
+    #[cold]
+    fn prepare(&self, lease: &mut Lease<'_>, config: &str, current: &Current) -> Result<()> {
+        // Making an instance, `init` and the call share one clock.
+        current.deadline.moment();
+        let instance = lease.instance(current)?;
         if instance.needs_init() {
-            instance.begin(current())?;
+            instance.begin(current.clone())?;
             instance.init(self.blueprint.interface.init, config)?;
         }
-        instance.begin(current())?;
-        Ok(instance)
+        Ok(())
     }
 
     /// What the plugin says of itself: `is_ready` on an idle instance, else what it said last. Never waits longer than 100 ms.
@@ -267,13 +263,13 @@ impl Plugin {
         let mut lease = Lease { plugin: self, turn, keep: false };
         let _surroundings = self.blueprint.enter()?;
         let call = Call::new(Deadline::after(READY_WITHIN));
-        let (deadline, chain) = self.bounds(&call)?;
-        let instance = lease.instance(|| Current::new(&call, Running::Own("is_ready"), deadline.clone(), chain))?;
+        let current = self.current(&call, Running::Own("is_ready"))?;
+        let instance = lease.instance(&current)?;
         if instance.needs_init() {
             lease.keep();
             return Ok(None);
         }
-        instance.begin(Current::new(&call, Running::Own("is_ready"), deadline.clone(), chain))?;
+        instance.begin(current)?;
         let ready = instance.is_ready();
         lease.keep();
         ready.map(Some)
@@ -314,9 +310,9 @@ struct Lease<'a> {
 
 impl Lease<'_> {
     /// The instance, made if there is none yet.
-    fn instance(&mut self, current: impl Fn() -> Current) -> Result<&mut Instance> {
+    fn instance(&mut self, current: &Current) -> Result<&mut Instance> {
         if self.turn.is_none() {
-            *self.turn = Some(self.plugin.blueprint.make(current())?);
+            *self.turn = Some(self.plugin.blueprint.make(current.clone())?);
         }
         self.turn.as_deref_mut().ok_or_else(|| Error::new(Kind::Internal, "A lease has no instance."))
     }

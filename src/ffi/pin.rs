@@ -1,7 +1,6 @@
 //! Handles that calls hold without sharing a cache line: each thread counts itself in on one of several counters, and a
 //! handle that is freed meanwhile ends with its last user.
 
-use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -112,19 +111,12 @@ impl<T> Drop for Pin<'_, T> {
     }
 }
 
-/// A small number of this thread's own, the same for its life.
+/// A number that threads seldom share. They are told apart by where their stacks lie: cheaper than a thread's own variable
+/// in a shared library, and good enough to choose a counter by.
+#[inline]
 fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    let number = NUMBER.get();
-    if number != usize::MAX {
-        return number;
-    }
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    NUMBER.set(number);
-    number
+    let here = 0u8;
+    (&raw const here as usize >> 18).wrapping_mul(0x9e37_79b9) >> 24
 }
 
 #[cfg(test)]

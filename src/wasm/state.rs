@@ -46,6 +46,7 @@ pub(super) enum Running {
 }
 
 /// The call that runs in a store.
+#[derive(Clone)]
 pub(super) struct Current {
     pub(super) running: Running,
     pub(super) deadline: Deadline,
