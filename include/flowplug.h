@@ -709,6 +709,29 @@ flowplug_status flowplug_manifest_validate_config(const struct flowplug_manifest
                                                   const struct flowplug_call_options *options,
                                                   struct flowplug_error **error);
 
+// Puts the defaults of the manifest's config_schema into a config, JSON text, where it lacks them, and checks the outcome;
+// empty is an absent config, which starts as the schema's own default, or as {} where its type is object. The filled config
+// is JSON text, freed with flowplug_bytes_free; what was given keeps its text. Defaults are taken from properties, items,
+// prefixItems, additionalProperties, allOf and local $refs, never from anyOf, oneOf, if or patterns.
+//
+// Errors: invalid config, with every violation in the details, or where the defaults would add more than 1 MiB; timeout;
+// busy; invalid argument.
+// Thread safety: any thread, several at once.
+//
+// Contract:
+// `manifest` is live, `config` is readable, `options` is NULL or valid, `out` is writable, `error` is NULL or writable.
+flowplug_status flowplug_manifest_fill_config(const struct flowplug_manifest *manifest,
+                                              struct flowplug_str config,
+                                              const struct flowplug_call_options *options,
+                                              struct flowplug_bytes *out,
+                                              struct flowplug_error **error);
+
+// The JSON Schema (draft 2020-12) of plugin.yaml, for editors and for checks of one's own. Static, NUL-terminated, never
+// freed.
+//
+// Thread safety: any thread, any time.
+const char *flowplug_manifest_schema(void);
+
 // Ends a manifest; NULL does nothing. Plugins loaded from it go on.
 //
 // Thread safety: any thread; once.
@@ -735,7 +758,8 @@ flowplug_status flowplug_plugin_load(struct flowplug_host *host,
                                      struct flowplug_plugin **out,
                                      struct flowplug_error **error);
 
-// What the plugin is and what it was granted, a JSON object. Freed with flowplug_bytes_free.
+// What the plugin is, what it asked for ("requests") and what it was granted ("granted"), a JSON object. Freed with
+// flowplug_bytes_free.
 //
 // Errors: invalid argument.
 // Thread safety: any thread.
@@ -841,6 +865,29 @@ flowplug_status flowplug_plugin_stop(struct flowplug_plugin *plugin,
 // Contract:
 // `plugin` is NULL or live and not used after.
 void flowplug_plugin_free(struct flowplug_plugin *plugin);
+
+// What flowplug_plugin_load would grant to a manifest under this identity, without loading anything: a JSON object,
+// {"allowed": bool, "identity", "runtime", "requests": [{"field", "what", "asked", "granted", "allowed", "rule", "grant"?}],
+// "granted": {}}, also where something is denied. "grant" is the line of the policy that would grant it. Of plugin_options,
+// which may be NULL, the policy alone counts; nothing is registered, and destroy does not run. No audit event is made.
+// Freed with flowplug_bytes_free.
+//
+// Errors: invalid config, in the policy of plugin_options; invalid state; invalid argument.
+// Thread safety: any thread.
+//
+// Contract:
+// Handles are live, structs valid, text is readable, `out` is writable, `error` is NULL or writable.
+flowplug_status flowplug_host_admit(struct flowplug_host *host,
+                                    const struct flowplug_manifest *manifest,
+                                    struct flowplug_str identity,
+                                    const struct flowplug_plugin_options *plugin_options,
+                                    struct flowplug_bytes *out,
+                                    struct flowplug_error **error);
+
+// The JSON Schema (draft 2020-12) of a policy, for editors and for checks of one's own. Static, NUL-terminated, never freed.
+//
+// Thread safety: any thread, any time.
+const char *flowplug_policy_schema(void);
 
 // Answers with success. `value` (bytes) is the answer of get_config and kv_get and is ignored for the others; it is copied.
 //

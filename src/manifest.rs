@@ -10,18 +10,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::call::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::manifest::problem::Problem;
 use crate::manifest::reader::Reader;
-use crate::manifest::schema::Schema;
+use crate::manifest::schema::{Schema, text};
 use crate::manifest::yaml::DOCUMENT_MAX;
 
 mod fields;
 pub mod hosts;
 pub(crate) mod node;
+pub(crate) mod own_schema;
 pub(crate) mod problem;
 pub(crate) mod reader;
 mod schema;
@@ -30,6 +32,7 @@ pub(crate) mod units;
 mod yaml;
 
 pub use hosts::{HostPattern, IpRange};
+pub use own_schema::schema;
 
 /// The manifest's name in its folder.
 pub const FILE_NAME: &str = "plugin.yaml";
@@ -304,20 +307,51 @@ impl Manifest {
     /// The check ends at the deadline, and after half a minute at the latest. Errors: `invalid_config`, with the
     /// violations in the details; `timeout`; `busy` if too many checks that do not end run already.
     pub fn validate_config(&self, config: &[u8], deadline: &Deadline) -> Result<Value> {
-        let absent = config.iter().all(u8::is_ascii_whitespace);
-        let value = if absent {
-            Value::Null
-        } else {
-            serde_json::from_slice(config).map_err(|e| {
-                let text = format!("plugin config is not valid JSON: line {}, column {}.", e.line(), e.column());
-                Error::new(Kind::InvalidConfig, text)
-            })?
-        };
-        let Some(schema) = &self.schema else { return Ok(value) };
-        let stands_for_object = absent && schema.value().get("type").and_then(Value::as_str) == Some("object");
-        let checked = Arc::new(if stands_for_object { Value::Object(Map::new()) } else { value });
+        let given = Config::parse(config)?;
+        let Some(schema) = &self.schema else { return Ok(given.value) };
+        let stands_for_object = given.raw.is_none() && schema.is_of_objects();
+        let checked = Arc::new(if stands_for_object { Value::Object(Map::new()) } else { given.value });
         schema.check(&checked, config.len(), deadline)?;
-        if absent { Ok(Value::Null) } else { Ok(Arc::unwrap_or_clone(checked)) }
+        if given.raw.is_none() { Ok(Value::Null) } else { Ok(Arc::unwrap_or_clone(checked)) }
+    }
+
+    /// Puts the `default`s of `config_schema` into a config, JSON text, where it lacks them, checks the outcome, and
+    /// returns it as JSON text; what was given keeps its text. An absent config starts as the schema's own `default`, or
+    /// as `{}` where its type is `object`, else it is `null`.
+    ///
+    /// Members are added by `properties`, through `items`, `prefixItems`, `additionalProperties`, `allOf` and local
+    /// `$ref`s; never by `anyOf`, `oneOf`, `if` or patterns. Errors: as [`validate_config`](Self::validate_config), and
+    /// `invalid_config` where the defaults would add more than 1 MiB or nest the config too deep.
+    pub fn fill_config(&self, config: &[u8], deadline: &Deadline) -> Result<String> {
+        let given = Config::parse(config)?;
+        let kept = || given.raw.map_or("null", RawValue::get).to_owned();
+        let Some(schema) = &self.schema else { return Ok(kept()) };
+        let Some(raw) = given.raw else {
+            let start = schema.value().get("default").cloned();
+            let empty = || if schema.is_of_objects() { Value::Object(Map::new()) } else { Value::Null };
+            return schema.fill(start.unwrap_or_else(empty), deadline).map(|filled| filled.to_string());
+        };
+        let filled = schema.fill(given.value.clone(), deadline)?;
+        Ok(text(raw, &given.value, &filled))
+    }
+}
+
+/// A config as it was given; the raw text is none where it is absent.
+struct Config<'a> {
+    raw: Option<&'a RawValue>,
+    value: Value,
+}
+
+impl<'a> Config<'a> {
+    fn parse(config: &'a [u8]) -> Result<Self> {
+        if config.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Config { raw: None, value: Value::Null });
+        }
+        let parsed = serde_json::from_slice(config).and_then(|value| Ok(Config { raw: Some(serde_json::from_slice(config)?), value }));
+        parsed.map_err(|e| {
+            let text = format!("plugin config is not valid JSON: line {}, column {}.", e.line(), e.column());
+            Error::new(Kind::InvalidConfig, text)
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::call::{Call, Cancel, Chain, Deadline, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::host::{Host, PluginContext};
 use crate::manifest::Manifest;
-use crate::policy::Policy;
+use crate::policy::{Admission, Policy, Request};
 use crate::runner::{Function, Runner};
 use crate::sys;
 
@@ -35,6 +35,7 @@ pub struct Plugin {
     environment: Arc<Environment>,
     context: Arc<PluginContext>,
     manifest: Arc<Manifest>,
+    requests: Vec<Request>,
     runner: Runner,
     shared: Arc<Shared>,
     starting: AtomicBool,
@@ -53,21 +54,32 @@ impl Plugin {
         check_identity(identity)?;
         environment.check_open()?;
         let named = |e: Error| e.with_plugin(identity);
-        let grants = policy.admit(identity, &manifest, environment.protected()).map_err(named)?;
+        let admission = policy.check(identity, &manifest, environment.protected()).map_err(named)?;
+        for request in admission.requests() {
+            host.event(&info::audit(identity, request));
+        }
+        let (grants, requests) = admission.into_grants().map_err(named)?;
         let call = Call { deadline: call.deadline.clone().at_most(grants.load_timeout), ..call.clone() };
         let context = PluginContext::new(identity, grants, host);
         let shared = Arc::new(Shared::new());
         let on_exit = exit_handler(&shared, &context);
         let runner =
             Runner::load(environment.settings(), environment.handle(), &manifest, context.clone(), on_exit, &call).map_err(named)?;
-        let plugin =
-            Arc::new(Plugin { environment: environment.clone(), context, manifest, runner, shared, starting: AtomicBool::new(false) });
+        let (environment_of, starting) = (environment.clone(), AtomicBool::new(false));
+        let plugin = Arc::new(Plugin { environment: environment_of, context, manifest, requests, runner, shared, starting });
         if let Err(closed) = environment.add(&plugin) {
             plugin.stop_now();
             return Err(closed);
         }
         plugin.event("loaded", None);
         Ok(plugin)
+    }
+
+    /// What [`load`](Self::load) would grant to the manifest under this identity; nothing is loaded, and nothing audited.
+    pub fn admit(environment: &Environment, policy: &Policy, identity: &str, manifest: &Manifest) -> Result<Admission> {
+        check_identity(identity)?;
+        environment.check_open()?;
+        policy.check(identity, manifest, environment.protected()).map_err(|e| e.with_plugin(identity))
     }
 
     /// Checks the config (empty: absent) and hands it to the plugin. A config that is refused leaves it as it was; any other failure is `error`.
@@ -176,7 +188,7 @@ impl Plugin {
 
     /// What the plugin is and what it was granted.
     pub fn info(&self) -> Value {
-        info::info(&self.manifest, &self.context, self.runner.interface())
+        info::info(&self.manifest, &self.context, &self.requests, self.runner.interface())
     }
 
     /// Where it stands.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::{Kind, Result};
 use crate::manifest::node::{Body, Node};
@@ -18,8 +18,10 @@ mod mounts;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 pub use schema::schema;
+pub use verdict::{Admission, Outcome, Request};
 
 /// What one plugin was granted: its manifest's wishes within the policy's bounds. Both runtimes obey it and know no other bound.
 #[derive(Clone, Debug)]
@@ -58,6 +60,32 @@ pub struct Grants {
     pub tcp: bool,
 }
 
+impl Grants {
+    /// The bounds in force, in bytes and nanoseconds.
+    pub fn to_json(&self) -> Value {
+        let texts = |items: &[HostPattern]| items.iter().map(|item| item.as_str().to_owned()).collect::<Vec<_>>();
+        let mounts: Vec<Value> = self.mounts.iter().map(|m| json!({"path": m.guest.first(), "mode": m.mode()})).collect();
+        json!({
+            "http": texts(&self.http),
+            "http_private": self.http_private.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "http_max_response": self.http_max_response,
+            "filesystem": mounts,
+            "memory": self.memory,
+            "timeout_ns": self.timeout.as_nanos() as u64,
+            "max_instances": self.max_instances,
+            "fuel": self.fuel,
+            "result_size": self.result_size,
+            "message_size": self.message_size,
+            "module_size": self.module_size,
+            "module_functions": self.module_functions,
+            "load_timeout_ns": self.load_timeout.as_nanos() as u64,
+            "kv": {"key": self.kv.key, "value": self.kv.value, "total": self.kv.total},
+            "rates": {"log": self.rates.log, "event": self.rates.event, "output": self.rates.output},
+            "tcp": self.tcp,
+        })
+    }
+}
+
 /// A folder granted to a wasm guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
@@ -67,6 +95,13 @@ pub struct Mount {
     pub guest: Vec<String>,
     /// The guest may write in it.
     pub writable: bool,
+}
+
+impl Mount {
+    /// `read` or `readwrite`.
+    pub const fn mode(&self) -> &'static str {
+        if self.writable { "readwrite" } else { "read" }
+    }
 }
 
 /// Bounds of the embedded KV store, in bytes.
@@ -136,16 +171,24 @@ impl Policy {
         parsed(value, |reader, field| Policy { default: Entry::read(reader, Some(field)), plugins: BTreeMap::new() })
     }
 
-    /// What of a manifest's wishes is granted to the plugin of this identity. `protected` are files and folders of the
-    /// embedding program's own (cache, KV file, sockets) that no mount may hold or lie in.
+    /// What of a manifest's wishes is granted to the plugin of this identity, and what becomes of each. `protected` are
+    /// files and folders of the embedding program's own (cache, KV file, sockets) that no mount may hold or lie in.
+    /// Nothing is loaded; whether the folders asked for are there is looked up where they are granted.
     ///
     /// A figure that the manifest leaves at its default is no wish: it is lowered to the policy's without a word.
+    ///
+    /// Errors: `internal`. What is denied stands in the answer.
+    pub fn check(&self, identity: &str, manifest: &Manifest, protected: &[PathBuf]) -> Result<Admission> {
+        let entry = self.plugins.get(identity).unwrap_or(&self.default);
+        admit::admit(entry, identity, manifest, protected)
+    }
+
+    /// As [`check`](Self::check), and the grants alone.
     ///
     /// Errors: `permission_denied` with everything that is past the policy, each with the line that would grant it, the
     /// first in the details' `denied` and all in `denials`; `load_failed` if a folder that is granted cannot be used.
     pub fn admit(&self, identity: &str, manifest: &Manifest, protected: &[PathBuf]) -> Result<Grants> {
-        let entry = self.plugins.get(identity).unwrap_or(&self.default);
-        admit::admit(entry, identity, manifest, protected)
+        self.check(identity, manifest, protected)?.into_grants().map(|(grants, _)| grants)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The generated files that are committed are what their sources make: the C header and the gRPC code.
+//! The generated files that are committed are what their sources make: the C header, the JSON Schemas and the gRPC code.
 //!
 //! `make header` runs this with FLOWPLUG_REGENERATE=1, which writes them instead. Pure Rust: no protoc, no cbindgen binary.
 #![allow(
@@ -31,6 +31,13 @@ fn the_header_is_what_the_ffi_makes() {
     // What Rust calls safety is for C what every comment says: the contract.
     let header = String::from_utf8(header).unwrap().replace("// # Safety\n", "// Contract:\n");
     settle(&root().join("include/flowplug.h"), &header);
+}
+
+#[test]
+fn the_schemas_are_what_the_tables_make() {
+    for (name, schema) in [("plugin", flowplug::manifest::schema()), ("policy", flowplug::policy::schema())] {
+        settle(&root().join(format!("include/{name}.schema.json")), &format!("{schema:#}\n"));
+    }
 }
 
 /// The macros are raw text in cbindgen.toml, which no compiler compares with the Rust side.

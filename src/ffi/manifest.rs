@@ -1,14 +1,15 @@
 //! Manifests as C sees them.
 
+use std::ffi::{CString, c_char};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::ffi::call::{call_of, flowplug_call_options};
 use crate::ffi::error::flowplug_error;
 use crate::ffi::flowplug_status;
 use crate::ffi::guard::{free, guard};
 use crate::ffi::text::{Out, Versioned, flowplug_bytes, flowplug_str, handle, read};
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 
 /// A parsed manifest that can be used; ended with flowplug_manifest_free. Immutable.
 #[derive(Debug)]
@@ -167,6 +168,57 @@ pub unsafe extern "C" fn flowplug_manifest_validate_config(
     };
     // SAFETY: by the function's contract.
     unsafe { guard(error, body) }
+}
+
+/// Puts the defaults of the manifest's config_schema into a config, JSON text, where it lacks them, and checks the outcome;
+/// empty is an absent config, which starts as the schema's own default, or as {} where its type is object. The filled config
+/// is JSON text, freed with flowplug_bytes_free; what was given keeps its text. Defaults are taken from properties, items,
+/// prefixItems, additionalProperties, allOf and local $refs, never from anyOf, oneOf, if or patterns.
+///
+/// Errors: invalid config, with every violation in the details, or where the defaults would add more than 1 MiB; timeout;
+/// busy; invalid argument.
+/// Thread safety: any thread, several at once.
+///
+/// # Safety
+/// `manifest` is live, `config` is readable, `options` is NULL or valid, `out` is writable, `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_manifest_fill_config(
+    manifest: *const flowplug_manifest,
+    config: flowplug_str,
+    options: *const flowplug_call_options,
+    out: *mut flowplug_bytes,
+    error: *mut *mut flowplug_error,
+) -> flowplug_status {
+    let body = || {
+        // SAFETY: by the function's contract.
+        let manifest = unsafe { handle(manifest, "manifest") }?;
+        // SAFETY: by the function's contract.
+        let config = unsafe { config.text("config") }?;
+        // SAFETY: by the function's contract.
+        let call = unsafe { call_of(options) }?;
+        // SAFETY: by the function's contract.
+        let out = unsafe { Out::new(out, "out") }?;
+        let filled = manifest.manifest.fill_config(config.as_bytes(), &call.deadline)?;
+        out.write(flowplug_bytes::owned(filled.as_bytes()));
+        Ok(())
+    };
+    // SAFETY: by the function's contract.
+    unsafe { guard(error, body) }
+}
+
+/// The JSON Schema (draft 2020-12) of plugin.yaml, for editors and for checks of one's own. Static, NUL-terminated, never
+/// freed.
+///
+/// Thread safety: any thread, any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowplug_manifest_schema() -> *const c_char {
+    static TEXT: LazyLock<CString> = LazyLock::new(|| static_text(&manifest::schema()));
+    TEXT.as_ptr()
+}
+
+/// JSON never holds a NUL.
+pub(crate) fn static_text(value: &serde_json::Value) -> CString {
+    CString::new(value.to_string()).unwrap_or_default()
 }
 
 /// Ends a manifest; NULL does nothing. Plugins loaded from it go on.

@@ -15,6 +15,7 @@ pub mod manager;
 pub mod manifest;
 pub(crate) mod pin;
 pub mod plugin;
+pub mod policy;
 pub mod request;
 pub mod text;
 pub(crate) mod token;

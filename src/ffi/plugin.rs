@@ -100,8 +100,7 @@ pub unsafe extern "C" fn flowplug_plugin_load(
         // SAFETY: by the function's contract.
         let identity = unsafe { identity.text("identity") }?;
         // SAFETY: by the function's contract.
-        let policy = unsafe { own.map_or(flowplug_str::empty(), |o| o.policy).text("policy") }?;
-        let own_policy = if policy.is_empty() { None } else { Some(Policy::parse_for_one(&parse_config(policy)?)?) };
+        let own_policy = unsafe { own_policy(own.as_ref()) }?;
         // SAFETY: by the function's contract.
         let call = unsafe { call_of(options) }?;
         let policy = own_policy.as_ref().unwrap_or(&host.policy);
@@ -111,6 +110,16 @@ pub unsafe extern "C" fn flowplug_plugin_load(
     };
     // SAFETY: by the function's contract.
     unsafe { guard(error, body) }
+}
+
+/// The policy of a plugin's own; none: the host's serves.
+///
+/// # Safety
+/// The policy's text is readable.
+pub(crate) unsafe fn own_policy(options: Option<&flowplug_plugin_options>) -> Result<Option<Policy>> {
+    // SAFETY: by this function's contract.
+    let policy = unsafe { options.map_or(flowplug_str::empty(), |o| o.policy).text("policy") }?;
+    if policy.is_empty() { Ok(None) } else { Policy::parse_for_one(&parse_config(policy)?).map(Some) }
 }
 
 /// The callbacks that a plugin gets: its own over the host's, or the host's alone.
@@ -132,7 +141,8 @@ unsafe fn own_callbacks(api: *const flowplug_host_api, host: Option<&flowplug_ho
     Ok(callbacks)
 }
 
-/// What the plugin is and what it was granted, a JSON object. Freed with flowplug_bytes_free.
+/// What the plugin is, what it asked for ("requests") and what it was granted ("granted"), a JSON object. Freed with
+/// flowplug_bytes_free.
 ///
 /// Errors: invalid argument.
 /// Thread safety: any thread.

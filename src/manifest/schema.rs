@@ -17,6 +17,10 @@ use crate::error::{Error, Kind, Result, clean};
 use crate::sys;
 
 mod bounds;
+mod defaults;
+mod references;
+
+pub(crate) use defaults::text;
 
 /// How long a schema may take to compile.
 const COMPILE_LIMIT: Duration = Duration::from_secs(5);
@@ -40,7 +44,7 @@ const PATTERN_SIZE: usize = 1 << 20;
 /// A schema that is valid.
 #[derive(Clone)]
 pub(crate) struct Schema {
-    value: Value,
+    value: Arc<Value>,
     validator: Arc<Validator>,
     /// No reference and no pattern in it.
     plain: bool,
@@ -69,12 +73,17 @@ impl Schema {
                 Outcome::Died => return Err("compiling it failed in the validator itself".to_owned()),
             }
         };
-        Ok(Schema { value, validator: Arc::new(validator), plain })
+        Ok(Schema { value: Arc::new(value), validator: Arc::new(validator), plain })
     }
 
     /// The schema as JSON.
     pub(crate) fn value(&self) -> &Value {
         &self.value
+    }
+
+    /// Whether its type is `object` and nothing else.
+    pub(crate) fn is_of_objects(&self) -> bool {
+        self.value.get("type").and_then(Value::as_str) == Some("object")
     }
 
     /// Checks a config within the deadline, which starts to run only where the check is not bounded by itself.
@@ -83,25 +92,40 @@ impl Schema {
             violations(&self.validator, config)
         } else {
             let (validator, config) = (Arc::clone(&self.validator), Arc::clone(config));
-            let limit = deadline.remaining().map_or(CHECK_LIMIT, |left| left.min(CHECK_LIMIT));
-            match on_thread(move || violations(&validator, &config), limit) {
-                Outcome::Done(violations) => violations,
-                Outcome::Late => {
-                    let text = "Checking the config against config_schema did not end before the deadline. Simplify the schema's references and patterns.";
-                    return Err(Error::new(Kind::Timeout, text));
-                }
-                Outcome::NoThread => {
-                    let text = "Too many configs are being checked at once; try again when some of the checks have ended.";
-                    return Err(Error::new(Kind::Busy, text));
-                }
-                Outcome::Died => {
-                    let text = "The config could not be checked: the validator itself failed on config_schema. Simplify the schema.";
-                    return Err(Error::new(Kind::Internal, text));
-                }
-            }
+            within(deadline, move || violations(&validator, &config))?
         };
         if violations.is_empty() { Ok(()) } else { Err(failed(violations)) }
     }
+
+    /// Puts the schema's defaults into a config and checks what comes of it, within the deadline.
+    pub(crate) fn fill(&self, mut config: Value, deadline: &Deadline) -> Result<Value> {
+        let (schema, validator) = (Arc::clone(&self.value), Arc::clone(&self.validator));
+        let (filled, violations) = within(deadline, move || {
+            defaults::fill(&schema, &mut config).map(|()| {
+                let violations = violations(&validator, &config);
+                (config, violations)
+            })
+        })?
+        .map_err(|why| Error::new(Kind::InvalidConfig, format!("plugin config cannot be filled: {why}.")))?;
+        if violations.is_empty() { Ok(filled) } else { Err(failed(violations)) }
+    }
+}
+
+/// Does what a schema asks for on a thread of its own, until the deadline.
+fn within<T: Send + 'static>(deadline: &Deadline, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let limit = deadline.remaining().map_or(CHECK_LIMIT, |left| left.min(CHECK_LIMIT));
+    let (kind, text) = match on_thread(work, limit) {
+        Outcome::Done(done) => return Ok(done),
+        Outcome::Late => (
+            Kind::Timeout,
+            "Checking the config against config_schema did not end before the deadline. Simplify the schema's references and patterns.",
+        ),
+        Outcome::NoThread => (Kind::Busy, "Too many configs are being checked at once; try again when some of the checks have ended."),
+        Outcome::Died => {
+            (Kind::Internal, "The config could not be checked: the validator itself failed on config_schema. Simplify the schema.")
+        }
+    };
+    Err(Error::new(kind, text))
 }
 
 fn build(schema: &Value) -> Result<Validator, String> {

@@ -1,48 +1,28 @@
 //! A manifest's wishes against the bounds of its plugin.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use crate::error::{Error, Kind, Result, clean};
 use crate::manifest::{GrpcConfig, HostPattern, Manifest, RuntimeKind, WasmConfig, units};
-use crate::policy::Grants;
 use crate::policy::entry::Entry;
-use crate::policy::mounts;
+use crate::policy::verdict::{Admission, Outcome, Request};
+use crate::policy::{Grants, mounts};
 
-/// One wish past the policy.
-#[derive(Debug)]
-pub(super) struct Denial {
-    pub(super) what: &'static str,
-    /// The manifest's field.
-    pub(super) field: String,
-    pub(super) asked: String,
-    pub(super) granted: String,
-    /// The policy's line that would grant it; empty where none does.
-    pub(super) grant: String,
-}
-
-pub(super) fn admit(entry: &Entry, identity: &str, manifest: &Manifest, protected: &[PathBuf]) -> Result<Grants> {
-    let mut denials = Vec::new();
-    runtime(entry, manifest, &mut denials);
+pub(super) fn admit(entry: &Entry, identity: &str, manifest: &Manifest, protected: &[PathBuf]) -> Result<Admission> {
+    let mut requests = vec![runtime(entry, manifest)];
     let mut grants = figures(entry);
-    let mut mounted = Ok(Vec::new());
+    let mut failure = None;
     match (manifest.runtime, &manifest.wasm, &manifest.grpc) {
         (RuntimeKind::Wasm, Some(wasm), _) => {
-            admit_wasm(entry, wasm, &mut grants, &mut denials);
-            mounted = mounts::admit(entry, manifest, wasm, protected, &mut denials);
+            admit_wasm(entry, wasm, &mut grants, &mut requests);
+            (grants.mounts, failure) = mounts::admit(entry, manifest, wasm, protected, &mut requests);
         }
-        (RuntimeKind::Grpc, _, Some(grpc)) => admit_grpc(entry, grpc, &mut grants, &mut denials),
+        (RuntimeKind::Grpc, _, Some(grpc)) => admit_grpc(entry, grpc, &mut grants, &mut requests),
         // A manifest that exists has the section of its runtime.
         _ => return Err(Error::new(Kind::Internal, "The manifest lacks the section of its runtime.")),
     }
-    if !denials.is_empty() {
-        return Err(denied(identity, &denials));
-    }
-    grants.mounts = mounted?;
-    Ok(grants)
+    Ok(Admission::new(identity, manifest.runtime, requests, grants, failure))
 }
 
 fn figures(entry: &Entry) -> Grants {
@@ -66,83 +46,108 @@ fn figures(entry: &Entry) -> Grants {
     }
 }
 
-fn admit_wasm(entry: &Entry, wasm: &WasmConfig, grants: &mut Grants, denials: &mut Vec<Denial>) {
-    http(entry, "wasm.permissions.http", &wasm.http, denials);
-    digest(entry, "wasm.sha256", wasm.sha256.as_ref(), denials);
-    grants.http.clone_from(&wasm.http);
-    grants.http_max_response = wasm.http_max_response;
+fn admit_wasm(entry: &Entry, wasm: &WasmConfig, grants: &mut Grants, requests: &mut Vec<Request>) {
+    grants.http = http(entry, "wasm.permissions.http", &wasm.http, requests);
+    let response = response_size("wasm.permissions.http_max_response");
+    grants.http_max_response = response.admit(wasm.http_max_response, entry.http_max_response, requests);
+    digest(entry, "wasm.sha256", wasm.sha256.as_ref(), requests);
     let memory = Figure { field: "wasm.permissions.memory.max", key: "memory", default: 64 << 20, text: units::size_text };
-    grants.memory = memory.admit(wasm.memory_max, entry.memory, denials);
+    grants.memory = memory.admit(wasm.memory_max, entry.memory, requests);
     let timeout = Figure {
         field: "wasm.permissions.execution.timeout",
         key: "timeout",
         default: Duration::from_secs(30),
         text: units::duration_text,
     };
-    grants.timeout = timeout.admit(wasm.timeout, entry.timeout, denials);
+    grants.timeout = timeout.admit(wasm.timeout, entry.timeout, requests);
     let instances = Figure { field: "wasm.pool.max_instances", key: "max_instances", default: 4, text: |n: u32| n.to_string() };
-    grants.max_instances = instances.admit(wasm.max_instances, entry.max_instances, denials);
+    grants.max_instances = instances.admit(wasm.max_instances, entry.max_instances, requests);
     if let Some(asked) = wasm.fuel {
         let fuel = Figure { field: "wasm.permissions.execution.fuel", key: "fuel", default: 0, text: |n: u64| n.to_string() };
-        grants.fuel = Some(fuel.admit(asked, entry.fuel, denials));
+        grants.fuel = Some(fuel.admit(asked, entry.fuel, requests));
     }
 }
 
-fn admit_grpc(entry: &Entry, grpc: &GrpcConfig, grants: &mut Grants, denials: &mut Vec<Denial>) {
-    http(entry, "grpc.permissions.http", &grpc.http, denials);
-    digest(entry, "grpc.sha256", grpc.sha256.as_ref(), denials);
-    grants.http.clone_from(&grpc.http);
-    grants.http_max_response = grpc.http_max_response;
+fn admit_grpc(entry: &Entry, grpc: &GrpcConfig, grants: &mut Grants, requests: &mut Vec<Request>) {
+    grants.http = http(entry, "grpc.permissions.http", &grpc.http, requests);
+    let response = response_size("grpc.permissions.http_max_response");
+    grants.http_max_response = response.admit(grpc.http_max_response, entry.http_max_response, requests);
+    digest(entry, "grpc.sha256", grpc.sha256.as_ref(), requests);
     // The grant stays the policy's bound: `call_timeout` is for callers without a deadline of their own.
     let call = Figure { field: "grpc.call_timeout", key: "timeout", default: Duration::from_secs(30), text: units::duration_text };
-    call.admit(grpc.call_timeout, entry.timeout, denials);
+    call.admit(grpc.call_timeout, entry.timeout, requests);
     let start = Figure { field: "grpc.start_timeout", key: "load_timeout", default: Duration::from_secs(60), text: units::duration_text };
-    start.admit(grpc.start_timeout, Some(entry.load_timeout), denials);
+    start.admit(grpc.start_timeout, Some(entry.load_timeout), requests);
 }
 
-fn runtime(entry: &Entry, manifest: &Manifest, denials: &mut Vec<Denial>) {
-    if entry.runtimes.contains(&manifest.runtime) {
-        return;
-    }
+fn response_size(field: &'static str) -> Figure<u64> {
+    Figure { field, key: "http_max_response", default: 10 << 20, text: units::size_text }
+}
+
+fn runtime(entry: &Entry, manifest: &Manifest) -> Request {
+    let asked = manifest.runtime.name();
+    let allowed = entry.runtimes.contains(&manifest.runtime);
     let names: Vec<&str> = entry.runtimes.iter().map(|kind| kind.name()).collect();
-    let mut with: Vec<&str> = names.clone();
-    with.push(manifest.runtime.name());
+    let with: Vec<&str> = names.iter().copied().chain([asked]).collect();
     let native = if manifest.runtime == RuntimeKind::Grpc { " (native code with the rights of the host program)" } else { "" };
-    denials.push(Denial {
+    Request {
         what: "runtime",
         field: "runtime".to_owned(),
-        asked: format!("{}{native}", manifest.runtime.name()),
+        asked: format!("{asked}{native}"),
         granted: if names.is_empty() { "none".to_owned() } else { names.join(", ") },
-        grant: format!("runtimes: [{}]", with.join(", ")),
-    });
+        outcome: outcome(allowed),
+        rule: format!("runtimes: [{}]", names.join(", ")),
+        grant: if allowed { String::new() } else { format!("runtimes: [{}]", with.join(", ")) },
+    }
 }
 
-fn http(entry: &Entry, field: &str, asked: &[HostPattern], denials: &mut Vec<Denial>) {
-    let Some(granted) = &entry.http else { return };
+/// The hosts that are granted.
+fn http(entry: &Entry, field: &str, asked: &[HostPattern], requests: &mut Vec<Request>) -> Vec<HostPattern> {
     let quoted = |pattern: &HostPattern| format!("{:?}", clean(pattern.as_str(), 100));
-    for pattern in asked.iter().filter(|asked| !granted.iter().any(|granted| granted.covers(asked))) {
-        let granted: Vec<String> = granted.iter().map(quoted).collect();
-        let with: Vec<String> = granted.iter().cloned().chain([quoted(pattern)]).collect();
-        denials.push(Denial {
+    let bound: Option<Vec<String>> = entry.http.as_ref().map(|granted| granted.iter().map(quoted).collect());
+    let mut granted = Vec::new();
+    for pattern in asked {
+        let shown = clean(pattern.as_str(), 100);
+        let request = |granted: String, outcome, rule: String, grant: String| Request {
             what: "http",
             field: field.to_owned(),
-            asked: clean(pattern.as_str(), 100),
-            granted: if granted.is_empty() { "no host".to_owned() } else { granted.join(", ") },
-            grant: format!("http: [{}]", with.join(", ")),
+            asked: shown.clone(),
+            granted,
+            outcome,
+            rule,
+            grant,
+        };
+        let cover = entry.http.iter().flatten().find(|own| own.covers(pattern));
+        requests.push(match (&bound, cover) {
+            (None, _) => request(shown.clone(), Outcome::Granted, unbounded("http"), String::new()),
+            (Some(_), Some(cover)) => request(shown.clone(), Outcome::Granted, format!("http: [{}]", quoted(cover)), String::new()),
+            (Some(own), None) => {
+                let told = if own.is_empty() { "no host".to_owned() } else { own.join(", ") };
+                let with: Vec<String> = own.iter().cloned().chain([quoted(pattern)]).collect();
+                let (rule, grant) = (format!("http: [{}]", own.join(", ")), format!("http: [{}]", with.join(", ")));
+                request(told, Outcome::Denied, rule, grant)
+            }
         });
+        if bound.is_none() || cover.is_some() {
+            granted.push(pattern.clone());
+        }
     }
+    granted
 }
 
-fn digest(entry: &Entry, field: &str, digest: Option<&String>, denials: &mut Vec<Denial>) {
-    if entry.require_digest && digest.is_none() {
-        denials.push(Denial {
-            what: "digest",
-            field: field.to_owned(),
-            asked: "to run an artifact without a digest".to_owned(),
-            granted: "artifacts with a digest".to_owned(),
-            grant: "require_digest: false".to_owned(),
-        });
+fn digest(entry: &Entry, field: &str, digest: Option<&String>, requests: &mut Vec<Request>) {
+    if !entry.require_digest {
+        return;
     }
+    requests.push(Request {
+        what: "digest",
+        field: field.to_owned(),
+        asked: format!("to run an artifact {} a digest", if digest.is_some() { "with" } else { "without" }),
+        granted: "artifacts with a digest".to_owned(),
+        outcome: outcome(digest.is_some()),
+        rule: "require_digest: true".to_owned(),
+        grant: if digest.is_some() { String::new() } else { "require_digest: false".to_owned() },
+    });
 }
 
 /// A number with a ceiling.
@@ -155,44 +160,29 @@ struct Figure<T> {
 
 impl<T: Copy + Ord> Figure<T> {
     /// What is granted. A default is no wish, so a lower ceiling lowers it; anything else above the ceiling is denied.
-    fn admit(&self, asked: T, ceiling: Option<T>, denials: &mut Vec<Denial>) -> T {
-        let Some(ceiling) = ceiling.filter(|ceiling| asked > *ceiling) else { return asked };
-        if asked != self.default {
-            denials.push(Denial {
-                what: self.key,
-                field: self.field.to_owned(),
-                asked: (self.text)(asked),
-                granted: format!("at most {}", (self.text)(ceiling)),
-                grant: format!("{}: {}", self.key, (self.text)(asked)),
-            });
-        }
-        ceiling
+    fn admit(&self, asked: T, ceiling: Option<T>, requests: &mut Vec<Request>) -> T {
+        let granted = ceiling.map_or(asked, |ceiling| asked.min(ceiling));
+        let is_default = asked == self.default;
+        let denied = granted < asked && !is_default;
+        let (asked_text, granted_text) = ((self.text)(asked), (self.text)(granted));
+        requests.push(Request {
+            what: self.key,
+            field: self.field.to_owned(),
+            granted: if denied { format!("at most {granted_text}") } else { granted_text },
+            outcome: outcome(!denied),
+            rule: ceiling.map_or_else(|| unbounded(self.key), |ceiling| format!("{}: {}", self.key, (self.text)(ceiling))),
+            grant: if denied { format!("{}: {asked_text}", self.key) } else { String::new() },
+            asked: if is_default { format!("{asked_text} (the default)") } else { asked_text },
+        });
+        granted
     }
 }
 
-fn denied(identity: &str, denials: &[Denial]) -> Error {
-    let place = clean(identity, 100);
-    let mut message = format!("The policy does not grant what the plugin {place:?} asks for:");
-    for denial in denials {
-        let Denial { field, asked, granted, grant, .. } = denial;
-        let how = if grant.is_empty() {
-            "no policy grants it".to_owned()
-        } else {
-            format!("to grant it, set `{grant}` in the policy for {place:?}")
-        };
-        // Writing to a String cannot fail.
-        let _ = write!(message, "\n{field}: asked for {asked}, granted: {granted}; {how}");
-    }
-    let json = |denial: &Denial| {
-        json!({
-            "what": denial.what, "target": denial.asked, "rule": denial.granted, "grant": denial.grant,
-            "field": denial.field, "asked": denial.asked, "granted": denial.granted,
-        })
-    };
-    let error = Error::new(Kind::PermissionDenied, message).with_plugin(identity);
-    let error = match denials.first() {
-        Some(first) => error.with_detail("denied", json(first)).with_detail("field", first.field.clone()),
-        None => error,
-    };
-    error.with_detail("denials", denials.iter().map(json).collect::<Value>())
+/// The rule where the policy leaves a bound to the manifest.
+pub(super) fn unbounded(key: &str) -> String {
+    format!("{key}: as the manifest asks")
+}
+
+fn outcome(allowed: bool) -> Outcome {
+    if allowed { Outcome::Granted } else { Outcome::Denied }
 }

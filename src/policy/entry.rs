@@ -8,11 +8,12 @@ use crate::manifest::reader::{Field, Reader, Section};
 use crate::manifest::{HostPattern, IpRange, RuntimeKind, units};
 use crate::policy::{KvQuota, Rates};
 
-pub(super) const KEYS: [&str; 18] = [
+pub(super) const KEYS: [&str; 19] = [
     "preset",
     "runtimes",
     "http",
     "http_private",
+    "http_max_response",
     "filesystem",
     "memory",
     "timeout",
@@ -35,6 +36,7 @@ pub(super) struct Entry {
     pub(super) runtimes: Vec<RuntimeKind>,
     pub(super) http: Option<Vec<HostPattern>>,
     pub(super) http_private: Vec<IpRange>,
+    pub(super) http_max_response: Option<u64>,
     pub(super) filesystem: Option<Vec<Root>>,
     pub(super) memory: Option<u64>,
     pub(super) timeout: Option<Duration>,
@@ -73,6 +75,7 @@ impl Entry {
             runtimes: vec![RuntimeKind::Wasm],
             http: Some(Vec::new()),
             http_private: Vec::new(),
+            http_max_response: Some(10 << 20),
             filesystem: Some(Vec::new()),
             memory: Some(64 << 20),
             timeout: Some(Duration::from_secs(30)),
@@ -95,6 +98,7 @@ impl Entry {
         Entry {
             runtimes: vec![RuntimeKind::Wasm, RuntimeKind::Grpc],
             http: None,
+            http_max_response: None,
             filesystem: None,
             memory: None,
             timeout: None,
@@ -144,6 +148,9 @@ impl Entry {
         if section.field("filesystem").is_some() {
             let items = reader.list(section.field("filesystem"));
             self.filesystem = Some(items.into_iter().filter_map(|item| root(reader, item)).collect());
+        }
+        if let Some(response) = size(reader, section, "http_max_response") {
+            self.http_max_response = Some(response);
         }
         if let Some(memory) = size(reader, section, "memory") {
             self.memory = Some(memory);

@@ -5,69 +5,66 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-use crate::error::{Error, Kind, Result, clean};
+use crate::error::{Error, Kind, clean};
 use crate::manifest::{FILE_NAME, FsPermission, Manifest, WasmConfig};
 use crate::policy::Mount;
-use crate::policy::admit::Denial;
+use crate::policy::admit::unbounded;
 use crate::policy::entry::{Entry, Root};
+use crate::policy::verdict::{Outcome, Request};
 
 /// The most links that are followed on the way to a file; the system follows 40.
 const LINKS_MAX: usize = 64;
 
-/// The mounts, or why a granted folder cannot be used. What is not granted goes to `denials`, before the system is asked
-/// whether the folder is there: a plugin that is granted nothing learns nothing.
+/// The mounts that are granted, and why the first granted folder that cannot be used cannot. What is not granted is denied
+/// before the system is asked whether the folder is there: a plugin that is granted nothing learns nothing.
 pub(super) fn admit(
     entry: &Entry,
     manifest: &Manifest,
     wasm: &WasmConfig,
     protected: &[PathBuf],
-    denials: &mut Vec<Denial>,
-) -> Result<Vec<Mount>> {
+    requests: &mut Vec<Request>,
+) -> (Vec<Mount>, Option<Error>) {
     let own = own_places(manifest, wasm);
     let protected: Vec<PathBuf> = protected.iter().flat_map(|path| places(path)).collect();
     let (mut mounts, mut names) = (Vec::new(), HashSet::new());
     let mut failure = None;
     for (i, wish) in wasm.filesystem.iter().enumerate() {
-        let field = format!("wasm.permissions.filesystem[{i}]");
+        let asked = Asked { field: format!("wasm.permissions.filesystem[{i}]"), wish, roots: entry.filesystem.as_deref() };
         let path = manifest.base_dir().join(&wish.path);
-        if entry.filesystem.as_ref().is_some_and(Vec::is_empty) {
-            denials.push(denial(&field, wish, &path, &[]));
+        if asked.roots.is_some_and(<[Root]>::is_empty) {
+            requests.push(asked.denied(&path));
             continue;
         }
         let host = match folder(&path) {
             Ok(host) => host,
             Err(why) => {
                 let shown = clean(&path.to_string_lossy(), 200);
-                let text = format!("{field}: the folder {shown:?} cannot be mounted: {why}. Create it, or take it out of the manifest.");
-                failure.get_or_insert_with(|| Error::new(Kind::LoadFailed, text).with_detail("field", field));
+                let why = format!("the folder {shown:?} cannot be mounted: {why}. Create it, or take it out of the manifest.");
+                failure.get_or_insert_with(|| asked.failure(&why));
+                requests.push(asked.unusable(&why));
                 continue;
             }
         };
         let exposed = own.iter().find(|place| place.starts_with(&host));
         let exposed = exposed.or_else(|| protected.iter().find(|place| place.starts_with(&host) || host.starts_with(place)));
         if let Some(place) = exposed {
-            denials.push(Denial {
-                granted: format!("no folder that holds or lies in {:?}", clean(&place.to_string_lossy(), 200)),
-                grant: String::new(),
-                ..denial(&field, wish, &host, &[])
-            });
+            requests.push(asked.exposing(place));
             continue;
         }
-        if let Some(roots) = &entry.filesystem
-            && !roots.iter().any(|root| grants(root, &host, wish))
-        {
-            denials.push(denial(&field, wish, &host, roots));
+        let root = asked.roots.into_iter().flatten().find(|root| grants(root, &host, wish));
+        if asked.roots.is_some() && root.is_none() {
+            requests.push(asked.denied(&host));
             continue;
         }
         let guest = guest_name(&wish.path);
         if !names.insert(guest.clone()) {
-            let text = format!("{field}: the guest would see two folders as {:?}. Name each once.", clean(&guest, 200));
-            failure.get_or_insert_with(|| Error::new(Kind::LoadFailed, text).with_detail("field", field));
+            let why = format!("the guest would see two folders as {:?}. Name each once.", clean(&guest, 200));
+            failure.get_or_insert_with(|| asked.failure(&why));
+            requests.push(asked.unusable(&why));
+            continue;
         }
+        requests.push(asked.granted(root));
         mounts.push(Mount { host, guest: vec![guest], writable: wish.writable });
-    }
-    if let Some(failure) = failure {
-        return Err(failure);
     }
     if let [only] = mounts.as_mut_slice()
         && wasm.filesystem.len() == 1
@@ -75,29 +72,73 @@ pub(super) fn admit(
     {
         only.guest.push("/".to_owned());
     }
-    Ok(mounts)
+    (mounts, failure)
 }
 
 fn grants(root: &Root, host: &Path, wish: &FsPermission) -> bool {
     (root.writable || !wish.writable) && root.root.canonicalize().is_ok_and(|root| host.starts_with(root))
 }
 
-fn denial(field: &str, wish: &FsPermission, path: &Path, roots: &[Root]) -> Denial {
-    let line = |path: &Path, writable: bool| {
-        let mode = if writable { "readwrite" } else { "read" };
-        format!("{{ root: {:?}, mode: {mode} }}", clean(&path.to_string_lossy(), 200))
-    };
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut with: Vec<String> = roots.iter().map(|root| line(&root.root, root.writable)).collect();
-    let granted = if with.is_empty() { "no folder".to_owned() } else { with.join(", ") };
-    with.push(line(&path, wish.writable));
-    Denial {
-        what: "filesystem",
-        field: field.to_owned(),
-        asked: format!("{:?}, {}", clean(&wish.path, 200), wish.mode()),
-        granted,
-        grant: format!("filesystem: [{}]", with.join(", ")),
+/// A folder that is asked for, and the roots that the policy grants; none: any.
+struct Asked<'a> {
+    field: String,
+    wish: &'a FsPermission,
+    roots: Option<&'a [Root]>,
+}
+
+impl Asked<'_> {
+    fn request(&self, outcome: Outcome, granted: String, rule: String, grant: String) -> Request {
+        let asked = format!("{:?}, {}", clean(&self.wish.path, 200), self.wish.mode());
+        Request { what: "filesystem", field: self.field.clone(), asked, granted, outcome, rule, grant }
     }
+
+    /// The policy's roots, each as it stands in the policy.
+    fn lines(&self) -> Vec<String> {
+        self.roots.into_iter().flatten().map(|root| line(&root.root, root.writable)).collect()
+    }
+
+    fn rule(&self) -> String {
+        if self.roots.is_none() { unbounded("filesystem") } else { format!("filesystem: [{}]", self.lines().join(", ")) }
+    }
+
+    fn granted(&self, root: Option<&Root>) -> Request {
+        let rule = root.map_or_else(|| self.rule(), |root| format!("filesystem: [{}]", line(&root.root, root.writable)));
+        let granted = format!("{:?}, {}", clean(&guest_name(&self.wish.path), 200), self.wish.mode());
+        self.request(Outcome::Granted, granted, rule, String::new())
+    }
+
+    fn denied(&self, path: &Path) -> Request {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let mut with = self.lines();
+        let granted = if with.is_empty() { "no folder".to_owned() } else { with.join(", ") };
+        with.push(line(&path, self.wish.writable));
+        self.request(Outcome::Denied, granted, self.rule(), format!("filesystem: [{}]", with.join(", ")))
+    }
+
+    /// Denied under any policy.
+    fn exposing(&self, place: &Path) -> Request {
+        let granted = format!("no folder that holds or lies in {:?}", clean(&place.to_string_lossy(), 200));
+        self.request(
+            Outcome::Denied,
+            granted,
+            "no mount shows what the plugin is made of, or what is the host's own".to_owned(),
+            String::new(),
+        )
+    }
+
+    fn unusable(&self, why: &str) -> Request {
+        self.request(Outcome::Unusable, format!("nothing: {}", why.trim_end_matches('.')), self.rule(), String::new())
+    }
+
+    fn failure(&self, why: &str) -> Error {
+        Error::new(Kind::LoadFailed, format!("{}: {why}", self.field)).with_detail("field", self.field.clone())
+    }
+}
+
+/// A root as it stands in a policy.
+fn line(path: &Path, writable: bool) -> String {
+    let mode = if writable { "readwrite" } else { "read" };
+    format!("{{ root: {:?}, mode: {mode} }}", clean(&path.to_string_lossy(), 200))
 }
 
 /// A folder's own path, links resolved.

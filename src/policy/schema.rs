@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::manifest::own_schema;
+
 /// The JSON Schema (draft 2020-12) of what [`Policy::parse`](super::Policy::parse) takes. It says everything that a
 /// schema can say; hosts, address ranges and figures past their bounds are left to the parser.
 pub fn schema() -> Value {
@@ -29,22 +31,11 @@ pub fn schema() -> Value {
             },
         ],
         "$defs": {
-            "absent": {"enum": [null, ""]},
+            "absent": own_schema::absent(),
             "preset": {"enum": ["strict", "trusted"]},
             "mode": {"enum": ["read", "readwrite"]},
-            "size": {
-                "description": "Bytes, or a number with B, KB, MB or GB (powers of 1024).",
-                "anyOf": [
-                    {"type": "integer", "minimum": 1, "maximum": 4_294_967_296_u64},
-                    {"type": "string", "pattern": "^0*[1-9][0-9]* ?([KkMmGg][Ii]?[Bb]|[Bb])?$"},
-                ],
-            },
-            "duration": {
-                "description": "A positive duration in Go's syntax, such as 300ms or 1h30m.",
-                "type": "string",
-                "pattern": "^\\+?(([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|\u{b5}s|\u{3bc}s|ms|s|m|h))+$",
-                "allOf": [{"pattern": "[1-9]"}],
-            },
+            "size": own_schema::size(),
+            "duration": own_schema::duration(),
             "entry": {"anyOf": [{"$ref": "#/$defs/preset"}, {"type": "object", "properties": bounds(), "additionalProperties": false}]},
         },
     })
@@ -72,6 +63,7 @@ fn bounds() -> Value {
             "Address ranges that are not public and may be reached all the same.",
             list(json!({"type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"})),
         ),
+        ("http_max_response", "One HTTP response.", size()),
         ("filesystem", "Folders below which mounts are granted.", list(root())),
         ("memory", "Linear memories of one wasm instance together.", size()),
         ("timeout", "Wall clock of one call.", duration()),

@@ -66,7 +66,7 @@ fn full() -> Value {
             "bookmarks": "trusted",
             "org/reader": {
                 "preset": "strict", "runtimes": ["wasm", "grpc"], "http": ["api.example.com", "*.example.org:8443"],
-                "http_private": ["127.0.0.0/8"], "filesystem": [{"root": "/srv/reader", "mode": "readwrite"}],
+                "http_private": ["127.0.0.0/8"], "http_max_response": "20MB", "filesystem": [{"root": "/srv/reader", "mode": "readwrite"}],
                 "memory": "256MB", "timeout": "60s", "max_instances": 16, "fuel": 0, "result_size": "16MB", "message_size": "64MB",
                 "module_size": "64MB", "module_functions": 100_000, "load_timeout": "60s",
                 "kv": {"key": "512B", "value": "1MB", "total": "64MB"}, "rates": {"log": 1000, "event": 1000, "output": 1000},
@@ -117,7 +117,7 @@ fn the_parser_and_the_schema_agree() {
     }
     for (names, goods, bads) in [
         (
-            &["memory", "result_size", "message_size", "module_size"][..],
+            &["memory", "http_max_response", "result_size", "message_size", "module_size"][..],
             json!(["1", "64MB", "64mib", "4 GB", 1, 65536]),
             json!(["64 megs", "-1", "0", 0, -1, 1.5, true, [], "1.5MB"]),
         ),

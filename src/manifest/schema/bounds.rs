@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use crate::error::clean;
+use crate::manifest::schema::references::References;
 
 /// The largest schema as compact JSON, in bytes.
 const SIZE_MAX: usize = 256 * 1024;
@@ -21,8 +21,6 @@ const DATA: [&str; 4] = ["enum", "const", "default", "examples"];
 /// Keywords that apply schemas to the same value of the config.
 const IN_PLACE: [&str; 9] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies"];
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
-/// What every validator knows without fetching it.
-const METASCHEMAS: [&str; 2] = ["http://json-schema.org/draft-", "https://json-schema.org/draft/"];
 /// Keywords whose cost is not bounded by the schema's size times the config's.
 const COSTLY: [&str; 5] = ["pattern", "patternProperties", "unevaluatedProperties", "unevaluatedItems", "uniqueItems"];
 
@@ -35,9 +33,9 @@ pub(super) fn check(schema: &Value) -> Result<bool, String> {
     if size > SIZE_MAX {
         return Err(format!("it has {size} bytes as JSON; {SIZE_MAX} is the most"));
     }
-    let mut walk =
-        Walk { root: schema, anchors: HashMap::new(), weights: HashMap::new(), settled: HashSet::new(), open: HashSet::new(), plain: true };
-    if walk.own_id().is_some_and(|id| id.to_ascii_lowercase().contains("json-schema.org")) {
+    let references = References::new(schema);
+    let mut walk = Walk { root: schema, references, weights: HashMap::new(), settled: HashSet::new(), open: HashSet::new(), plain: true };
+    if walk.references.own_id().is_some_and(|id| id.to_ascii_lowercase().contains("json-schema.org")) {
         return Err("its $id is that of a metaschema; give it one of its own".to_owned());
     }
     walk.collect(schema);
@@ -52,7 +50,7 @@ pub(super) fn check(schema: &Value) -> Result<bool, String> {
 /// Values are told apart by their addresses: the tree does not move while it is walked.
 struct Walk<'a> {
     root: &'a Value,
-    anchors: HashMap<&'a str, &'a Value>,
+    references: References<'a>,
     weights: HashMap<*const Value, (u64, usize)>,
     settled: HashSet<*const Value>,
     open: HashSet<*const Value>,
@@ -60,14 +58,9 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Notes the anchors and the keywords.
+    /// Notes the keywords.
     fn collect(&mut self, schema: &'a Value) {
         if let Value::Object(members) = schema {
-            for name in ["$anchor", "$dynamicAnchor"] {
-                if let Some(Value::String(anchor)) = members.get(name) {
-                    self.anchors.insert(anchor, schema);
-                }
-            }
             self.plain &= !members.keys().any(|key| REFERENCES.contains(&key.as_str()) || COSTLY.contains(&key.as_str()));
         }
         for child in children(schema) {
@@ -81,7 +74,7 @@ impl<'a> Walk<'a> {
         if std::ptr::eq(schema, self.root) {
             return false;
         }
-        let draft_4 = self.root.get("$schema").and_then(Value::as_str).is_some_and(|draft| draft.contains("draft-04"));
+        let draft_4 = self.references.is_draft(&["draft-04"]);
         members.get("$id").is_some_and(Value::is_string) || (draft_4 && members.get("id").is_some_and(Value::is_string))
     }
 
@@ -141,38 +134,9 @@ impl<'a> Walk<'a> {
         let references = REFERENCES.iter().filter_map(|name| schema.get(name).and_then(Value::as_str));
         let mut targets = Vec::new();
         for reference in references {
-            targets.extend(self.resolve(reference)?);
+            targets.extend(self.references.resolve(reference)?);
         }
         Ok(targets)
-    }
-
-    /// What a reference means; none for one of the metaschemas, which every validator knows.
-    fn resolve(&self, reference: &str) -> Result<Option<&'a Value>, String> {
-        let Some(fragment) = self.fragment(reference) else {
-            if METASCHEMAS.iter().any(|known| reference.starts_with(known)) {
-                return Ok(None);
-            }
-            let shown = clean(reference, 80);
-            return Err(format!("the reference {shown:?} leaves the schema; nothing is fetched from the network or from files"));
-        };
-        let fragment = decoded(fragment);
-        let target = if fragment.is_empty() || fragment.starts_with('/') {
-            self.root.pointer(&fragment)
-        } else {
-            self.anchors.get(fragment.as_str()).copied()
-        };
-        target.map(Some).ok_or_else(|| format!("the reference {:?} leads nowhere", clean(reference, 80)))
-    }
-
-    /// What follows the `#` of a reference into this schema; none for a reference to elsewhere.
-    fn fragment<'r>(&self, reference: &'r str) -> Option<&'r str> {
-        let rest = self.own_id().and_then(|id| reference.strip_prefix(id)).unwrap_or(reference);
-        if rest.is_empty() { Some("") } else { rest.strip_prefix('#') }
-    }
-
-    fn own_id(&self) -> Option<&'a str> {
-        let id = ["$id", "id"].iter().find_map(|name| self.root.get(name).and_then(Value::as_str))?;
-        Some(id.trim_end_matches('#')).filter(|id| !id.is_empty())
     }
 }
 
@@ -181,7 +145,7 @@ fn too_deep() -> String {
 }
 
 /// The schemas directly inside a value.
-fn children(schema: &Value) -> Vec<&Value> {
+pub(super) fn children(schema: &Value) -> Vec<&Value> {
     match schema {
         Value::Array(items) => items.iter().collect(),
         Value::Object(members) => {
@@ -210,26 +174,6 @@ fn in_place(schema: &Value) -> Vec<&Value> {
         }
     }
     found
-}
-
-/// A fragment with its percent escapes decoded.
-fn decoded(fragment: &str) -> String {
-    let mut bytes = Vec::with_capacity(fragment.len());
-    let mut rest = fragment.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match hex.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
