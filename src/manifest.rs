@@ -256,6 +256,8 @@ impl Manifest {
         let mut warnings = Vec::new();
         if strict {
             problems.extend(unknown);
+        } else if !problems.is_empty() {
+            problems.extend(problem::mistyped(&problems, unknown));
         } else {
             warnings.extend(unknown.iter().take(WARNINGS_MAX).map(Problem::text));
         }

@@ -16,6 +16,11 @@ use flowplug::error::{Error, Kind, Result};
 use flowplug::manifest::Manifest;
 use serde_json::{Map, Value, json};
 
+#[path = "config_schema/defaults.rs"]
+mod defaults;
+#[path = "config_schema/drafts.rs"]
+mod drafts;
+
 fn load(schema: &Value) -> Result<Manifest> {
     let text = json!({"name": "n", "runtime": "wasm", "wasm": {"module": "m"}, "config_schema": schema}).to_string();
     Manifest::parse(text.as_bytes(), Path::new(""), true)
@@ -103,35 +108,6 @@ fn an_absent_config_is_checked_as_an_object_only_where_the_schema_says_object() 
     assert_eq!(check(&json!({"type": "object"}), "null").unwrap_err().kind(), Kind::InvalidConfig);
     assert_eq!(check(&json!({"type": ["object", "null"]}), "").unwrap(), Value::Null);
     assert_eq!(check(&json!({"type": "object"}), "{}").unwrap(), json!({}));
-}
-
-#[test]
-fn drafts_go_by_schema_and_formats_are_asserted() {
-    for (draft, exclusive) in [
-        (json!("http://json-schema.org/draft-04/schema#"), json!(true)),
-        (json!("http://json-schema.org/draft-06/schema#"), json!(5)),
-        (json!("http://json-schema.org/draft-07/schema#"), json!(5)),
-        (json!("https://json-schema.org/draft/2019-09/schema"), json!(5)),
-        (json!("https://json-schema.org/draft/2020-12/schema"), json!(5)),
-    ] {
-        let schema = json!({"$schema": draft, "minimum": 5, "exclusiveMinimum": exclusive});
-        assert_eq!(check(&schema, "6").unwrap(), json!(6), "{draft}");
-        check(&schema, "5").expect_err(&draft.to_string());
-    }
-    assert!(check(&json!({"prefixItems": [{"type": "string"}]}), "[1]").is_err(), "without $schema it is draft 2020-12");
-    for (format, good, bad) in [
-        ("email", "a@example.com", "a"),
-        ("uri", "https://example.com/", "x y"),
-        ("date-time", "2020-01-01T00:00:00Z", "2020"),
-        ("ipv4", "127.0.0.1", "127.1"),
-        ("uuid", "123e4567-e89b-12d3-a456-426614174000", "123"),
-        ("hostname", "example.com", "-"),
-        ("regex", "^a$", "("),
-    ] {
-        let schema = json!({"format": format});
-        check(&schema, &json!(good).to_string()).unwrap();
-        check(&schema, &json!(bad).to_string()).expect_err(format);
-    }
 }
 
 #[test]

@@ -16,6 +16,13 @@ use flowplug::error::{Error, Kind};
 use flowplug::manifest::{self, Manifest, RestartPolicy, RuntimeKind, Tls};
 use serde_json::{Value, json};
 
+#[path = "manifest/errors.rs"]
+mod errors;
+#[path = "manifest/hostile.rs"]
+mod hostile;
+#[path = "manifest/schema.rs"]
+mod schema;
+
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifest")
 }

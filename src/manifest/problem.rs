@@ -135,6 +135,16 @@ pub(crate) fn error(kind: Kind, subject: &str, mut problems: Vec<Problem>) -> Er
     Error::new(kind, message).with_detail("problems", problems.iter().map(Problem::to_json).collect::<Value>())
 }
 
+/// Those unknown fields that were probably meant to be a field that is missing.
+pub(crate) fn mistyped(problems: &[Problem], unknown: Vec<Problem>) -> Vec<Problem> {
+    let meant = |problem: &Problem| {
+        let name = problem.suggestion.as_ref()?;
+        Some(problem.field.rsplit_once('.').map_or_else(|| name.clone(), |(section, _)| format!("{section}.{name}")))
+    };
+    let is_missing = |field: String| problems.iter().any(|problem| problem.code == Code::Missing && problem.field == field);
+    unknown.into_iter().filter(|problem| meant(problem).is_some_and(is_missing)).collect()
+}
+
 /// Whether a value must not be shown: by its field, or because it looks like a key, a token or a URL with a password.
 fn may_be_secret(field: &str, text: &str) -> bool {
     let field = field.to_ascii_lowercase();

@@ -132,6 +132,8 @@ fn build(schema: &Value) -> Result<Validator, String> {
     jsonschema::options()
         .offline()
         .should_validate_formats(true)
+        .with_format("idn-hostname", idn_hostname)
+        .with_format("idn-email", idn_email)
         .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_LIMIT).size_limit(PATTERN_SIZE))
         .build(schema)
         .map_err(|e| {
@@ -139,6 +141,17 @@ fn build(schema: &Value) -> Result<Validator, String> {
             let place = if place.is_empty() { String::new() } else { format!(" (at {})", clean(&place, 100)) };
             clean(&format!("{}{place}", e.masked()), 300)
         })
+}
+
+/// The validator checks international names with a feature of its own alone; URLs need the same tables anyway.
+fn idn_hostname(text: &str) -> bool {
+    let hyphen = |label: &str| label.starts_with('-') || label.ends_with('-');
+    !text.split('.').any(hyphen) && matches!(url::Host::parse(text), Ok(url::Host::Domain(_) | url::Host::Ipv4(_)))
+}
+
+fn idn_email(text: &str) -> bool {
+    let plain = |local: &str| !local.is_empty() && !local.contains(|c: char| c.is_whitespace() || c.is_control() || c == '@');
+    text.rsplit_once('@').is_some_and(|(local, host)| plain(local) && idn_hostname(host))
 }
 
 /// One violation for each way in which the config is wrong; the config's own values are not told.

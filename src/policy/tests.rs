@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::json;
 
+mod bounds;
+
 use super::*;
 use crate::error::Error;
 

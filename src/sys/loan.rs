@@ -73,11 +73,16 @@ mod tests {
         let mut place = Loan::default();
         let (mut outer, mut inner) = (Sum(0), Sum(0));
         let mut memory = [0; 3];
-        let (a, b) = lend(&mut place, |p| p, &mut outer, |place| {
-            let a = place.get().unwrap().put(&mut memory, 10);
-            lend(place, |p| p, &mut inner, |place| place.get().unwrap().put(&mut [], 7));
-            (a, place.get().unwrap().take(&memory, 100))
-        });
+        let (a, b) = lend(
+            &mut place,
+            |p| p,
+            &mut outer,
+            |place| {
+                let a = place.get().unwrap().put(&mut memory, 10);
+                lend(place, |p| p, &mut inner, |place| place.get().unwrap().put(&mut [], 7));
+                (a, place.get().unwrap().take(&memory, 100))
+            },
+        );
         assert!(!a && b && place.get().is_none());
         assert_eq!((outer.0, inner.0), (113, 7));
     }

@@ -145,9 +145,9 @@ impl Machine {
     /// The glue for guests that free their buffers so; compiled when first asked for.
     pub(super) fn glue(&self, frees: Frees) -> Result<&Module> {
         let Some(place) = self.glue.get(frees as usize) else { return Err(Error::new(Kind::Internal, "There is no such glue.")) };
-        place.get_or_try_init(|| glue::compile(&self.engine, frees)).map_err(|e| {
-            Error::new(Kind::Internal, format!("The glue of calls does not compile: {e:#}."))
-        })
+        place
+            .get_or_try_init(|| glue::compile(&self.engine, frees))
+            .map_err(|e| Error::new(Kind::Internal, format!("The glue of calls does not compile: {e:#}.")))
     }
 
     /// Starts the ticker if it does not run yet.

@@ -2,8 +2,8 @@
 //! function, its result, the frees. Each entry costs about as much as a small guest's whole work.
 
 use wasm_encoder::{
-    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, Instruction,
-    NameSection, TypeSection, ValType,
+    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, Instruction, NameSection,
+    TypeSection, ValType,
 };
 use wasmtime::{Caller, Engine, Func, Instance, Module, Store, TypedFunc};
 
@@ -44,8 +44,9 @@ pub(super) fn compile(engine: &Engine, frees: Frees) -> wasmtime::Result<Module>
 /// The function `call` for these parts of an instance in `store`.
 pub(super) fn attach(store: &mut Store<State>, module: &Module, parts: &Parts) -> wasmtime::Result<TypedFunc<i32, ()>> {
     let put = Func::wrap(&mut *store, |mut caller: Caller<'_, State>, at: i32| exchange(&mut caller, |call, memory| call.put(memory, at)));
-    let take =
-        Func::wrap(&mut *store, |mut caller: Caller<'_, State>, result: i64| exchange(&mut caller, |call, memory| call.take(memory, result)));
+    let take = Func::wrap(&mut *store, |mut caller: Caller<'_, State>, result: i64| {
+        exchange(&mut caller, |call, memory| call.take(memory, result))
+    });
     let own = [parts.alloc, parts.function, put, take];
     let imports: Vec<_> = own.into_iter().chain(parts.free).map(Into::into).collect();
     Instance::new(&mut *store, module, &imports)?.get_typed_func(store, "call")

@@ -2,8 +2,8 @@
 
 use wasmtime::ResourceLimiter;
 
-use super::instance::GLUED_MAX;
 use super::engine::{MEMORIES, TABLE_ELEMENTS, TABLES};
+use super::instance::GLUED_MAX;
 
 /// Counts what the memories and tables of one store take together, and denies what is past the bound.
 pub(super) struct Limits {
