@@ -65,6 +65,9 @@ static void null_handles(void) {
   BAD(flowplug_manifest_json, NULL, &out);
   BAD(flowplug_manifest_warnings, NULL, &out);
   BAD(flowplug_manifest_validate_config, NULL, nothing, NULL);
+  BAD(flowplug_manifest_fill_config, NULL, nothing, NULL, &out);
+  BAD(flowplug_host_admit, NULL, manifest, FLOWPLUG_STR("x"), NULL, &out);
+  BAD(flowplug_host_admit, host, NULL, FLOWPLUG_STR("x"), NULL, &out);
   BAD(flowplug_plugin_load, NULL, manifest, FLOWPLUG_STR("x"), NULL, NULL, &made);
   BAD(flowplug_plugin_load, host, NULL, FLOWPLUG_STR("x"), NULL, NULL, &made);
   BAD(flowplug_plugin_info, NULL, &out);
@@ -89,6 +92,8 @@ static void null_outputs(void) {
   BAD(flowplug_manifest_read, yaml, NULL, NULL);
   BAD(flowplug_manifest_json, manifest, NULL);
   BAD(flowplug_manifest_warnings, manifest, NULL);
+  BAD(flowplug_manifest_fill_config, manifest, nothing, NULL, NULL);
+  BAD(flowplug_host_admit, host, manifest, FLOWPLUG_STR("x"), NULL, NULL);
   BAD(flowplug_plugin_load, host, manifest, FLOWPLUG_STR("x"), NULL, NULL, NULL);
   BAD(flowplug_plugin_info, plugin, NULL);
   BAD(flowplug_plugin_call, plugin, f, nothing, NULL, NULL);
@@ -116,6 +121,8 @@ static void no_text(void) {
     BAD(flowplug_manifest_parse, wrong[i], NULL, &parsed);
     BAD(flowplug_manifest_read, wrong[i], NULL, &parsed);
     BAD(flowplug_manifest_validate_config, manifest, wrong[i], NULL);
+    BAD(flowplug_manifest_fill_config, manifest, wrong[i], NULL, &out);
+    BAD(flowplug_host_admit, host, manifest, wrong[i], NULL, &out);
     BAD(flowplug_plugin_load, host, manifest, wrong[i], NULL, NULL, &made);
     BAD(flowplug_plugin_call, plugin, wrong[i], nothing, NULL, &out);
     BAD(flowplug_plugin_call, plugin, f, wrong[i], NULL, &out);
@@ -138,6 +145,8 @@ static void bad_utf8(void) {
   BAD(flowplug_function_call, function, not_utf8, NULL, NULL, 0, &out);
   BAD(flowplug_manifest_parse, not_utf8, NULL, &parsed);
   BAD(flowplug_manifest_validate_config, manifest, not_utf8, NULL);
+  BAD(flowplug_manifest_fill_config, manifest, not_utf8, NULL, &out);
+  BAD(flowplug_host_admit, host, manifest, not_utf8, NULL, &out);
   CHECK_ANSWER(load_with(host, "c-fixture", "", "fresh", NULL, NULL, NULL, &fresh), FLOWPLUG_OK);
   BAD(flowplug_plugin_start, fresh, not_utf8, NULL);
   CHECK_INT(flowplug_plugin_state(fresh), FLOWPLUG_STATE_LOADING);
@@ -186,6 +195,7 @@ static void wrong_struct_sizes_of_the_others(void) {
   flowplug_host *h = NULL;
   flowplug_manifest *m = NULL;
   flowplug_plugin *p = NULL;
+  flowplug_bytes out = {NULL, 0, NULL};
   flowplug_host_options ho = FLOWPLUG_HOST_OPTIONS_INIT;
   flowplug_manifest_options mo = FLOWPLUG_MANIFEST_OPTIONS_INIT;
   flowplug_plugin_options po = FLOWPLUG_PLUGIN_OPTIONS_INIT;
@@ -197,12 +207,13 @@ static void wrong_struct_sizes_of_the_others(void) {
     BAD(flowplug_host_new, &ho, &h);
     BAD(flowplug_manifest_parse, FLOWPLUG_STR("name: x"), &mo, &m);
     BAD(flowplug_plugin_load, host, manifest, FLOWPLUG_STR("x"), &po, NULL, &p);
+    BAD(flowplug_host_admit, host, manifest, FLOWPLUG_STR("x"), &po, &out);
     BAD(flowplug_plugin_call_async, plugin, FLOWPLUG_STR("command"), nothing, NULL, &completion);
     flowplug_host_options with_api = FLOWPLUG_HOST_OPTIONS_INIT;
     with_api.api = &api;
     BAD(flowplug_host_new, &with_api, &h);
   }
-  CHECK(h == NULL && m == NULL && p == NULL);
+  CHECK(h == NULL && m == NULL && p == NULL && out.ptr == NULL);
 }
 
 static void options_out_of_range(void) {
