@@ -46,6 +46,10 @@ test: hosts plugins ## every test there is: Rust, C, Go, Python
 bench: build plugins ## the benchmarks; benches/README.md says what they measure
 	@.ci/bench
 
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZ_SECONDS (60); fuzz/README.md says what they assert
+	@.ci/fuzz
+
 .PHONY: lint
 lint: setup ## formatting and lints of every language
 	@.ci/lint

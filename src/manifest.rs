@@ -28,7 +28,7 @@ pub(crate) mod problem;
 pub(crate) mod reader;
 mod schema;
 mod sections;
-pub(crate) mod units;
+pub mod units;
 mod yaml;
 
 pub use hosts::{HostPattern, IpRange};

@@ -100,12 +100,21 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
 }
 
 fn parse_host(text: &str) -> Result<Host<String>, String> {
+    let expected = "a host such as api.example.com, or *.example.com";
+    let is_name = |name: &str| !name.is_empty() && name.split('.').all(|label| !label.is_empty());
     let name = text.strip_suffix('.').unwrap_or(text);
     // The URL parser decodes percent signs; a pattern says what it means.
-    if name.is_empty() || name.contains(['%', '*']) || name.starts_with('.') || name.ends_with('.') || name.contains("..") {
-        return Err("a host such as api.example.com, or *.example.com".to_owned());
+    if name.contains(['%', '*']) || !is_name(name) {
+        return Err(expected.to_owned());
     }
-    Host::parse(name).map_err(|e| format!("a host such as api.example.com, or *.example.com ({e})"))
+    match Host::parse(name).map_err(|e| format!("{expected} ({e})"))? {
+        // The full stops of other scripts are dots only now.
+        Host::Domain(name) => {
+            let name = name.strip_suffix('.').unwrap_or(&name);
+            if is_name(name) { Ok(Host::Domain(name.to_owned())) } else { Err(expected.to_owned()) }
+        }
+        address => Ok(address),
+    }
 }
 
 /// A range of IP addresses, `127.0.0.0/8`; an address alone is a range of one.
@@ -195,6 +204,8 @@ mod tests {
             ("*.example.org", "http://a.b.example.org:81/"),
             ("localhost:8080", "http://localhost:8080/"),
             ("example.com:443", "https://example.com/"),
+            ("example.com\u{3002}", "https://example.com/"),
+            ("example.com", "https://example\u{3002}com\u{ff0e}/"),
             ("bücher.example", "https://xn--bcher-kva.example/"),
             ("*.xn--bcher-kva.example", "https://www.BÜCHER.example/"),
             ("[::1]:8080", "http://[0:0::1]:8080/"),
@@ -250,6 +261,8 @@ mod tests {
             "*.1.2.3.4",
             "*.[::1]",
             "a..b",
+            "a.\u{3002}b",
+            "\u{3002}",
             ".a",
             "a%2eb",
             "user@a.org",

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 /// The largest size that a field may name: what a 32-bit memory can have.
-pub(crate) const SIZE_MAX: u64 = 4 << 30;
+pub const SIZE_MAX: u64 = 4 << 30;
 
 /// The longest duration that Go's syntax can say, about 292 years: in practice none.
-pub(crate) const DURATION_MAX: Duration = Duration::from_nanos(i64::MAX as u64);
+pub const DURATION_MAX: Duration = Duration::from_nanos(i64::MAX as u64);
 
 /// What Go's `time.ParseDuration` makes of a text, in nanoseconds; none where it reports an error.
-pub(crate) fn go_duration(text: &str) -> Option<i64> {
+pub fn go_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -95,7 +95,7 @@ fn nanos_of(unit: &str) -> Option<u64> {
 }
 
 /// A limit of time: a duration that is positive. The error says what was expected.
-pub(crate) fn limit(text: &str) -> Result<Duration, String> {
+pub fn limit(text: &str) -> Result<Duration, String> {
     match go_duration(text) {
         Some(nanos @ 1..) => Ok(Duration::from_nanos(nanos.unsigned_abs())),
         _ => Err("a positive duration such as 300ms, 30s or 1h30m".to_owned()),
@@ -104,7 +104,7 @@ pub(crate) fn limit(text: &str) -> Result<Duration, String> {
 
 /// A size in bytes: a whole number with `B`, `KB`, `MB`, `GB`, `KiB`, `MiB` or `GiB` (all powers of 1024) in any case, or
 /// none; positive and at most 4 GiB. The error says what was expected.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let expected = || "a size from 1 byte to 4GB such as 512KB or 64MB".to_owned();
     let (number, unit) = digits(text);
     let unit = unit.strip_prefix(' ').unwrap_or(unit);
@@ -120,7 +120,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// A size as text that [`size`] reads back, in the largest unit that divides it.
-pub(crate) fn size_text(bytes: u64) -> String {
+pub fn size_text(bytes: u64) -> String {
     for (factor, unit) in [(1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB")] {
         if bytes > 0 && bytes.is_multiple_of(factor) {
             return format!("{}{unit}", bytes / factor);
@@ -130,7 +130,7 @@ pub(crate) fn size_text(bytes: u64) -> String {
 }
 
 /// A duration as text that [`limit`] reads back, in the largest unit that divides it.
-pub(crate) fn duration_text(duration: Duration) -> String {
+pub fn duration_text(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     for (factor, unit) in [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")] {
         if nanos > 0 && nanos.is_multiple_of(factor) {
