@@ -79,12 +79,12 @@ impl Scalar {
         self.plain && matches!(self.text.as_str(), "" | "~" | "null" | "Null" | "NULL")
     }
 
-    /// A bool: the words of YAML 1.2, and those of YAML 1.1, which Go's parsers take into a bool field.
+    /// A bool in the words of YAML 1.2, without quotes; flowbot's parser takes none of YAML 1.1's either.
     pub(crate) fn to_bool(&self) -> Option<bool> {
         match self.text.as_str() {
             _ if !self.plain => None,
-            "true" | "True" | "TRUE" | "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
-            "false" | "False" | "FALSE" | "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
+            "true" | "True" | "TRUE" => Some(true),
+            "false" | "False" | "FALSE" => Some(false),
             _ => None,
         }
     }
@@ -108,7 +108,8 @@ impl Scalar {
         } else if let Some(binary) = digits.strip_prefix("0b").or_else(|| digits.strip_prefix("0B")) {
             radix(binary, 2)
         } else if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()) {
-            radix(digits, 8)
+            // With an 8 or a 9 in it, the zeros only pad it.
+            radix(digits, 8).or_else(|| radix(digits, 10))
         } else {
             radix(digits, 10).or_else(|| whole_float(digits).filter(|_| !digits.starts_with(['+', '-'])))
         }?;
@@ -122,9 +123,10 @@ impl Scalar {
         if self.is_null() {
             return Ok(Value::Null);
         }
+        if let Some(bool) = self.to_bool() {
+            return Ok(Value::Bool(bool));
+        }
         Ok(match self.text.as_str() {
-            "true" | "True" | "TRUE" => Value::Bool(true),
-            "false" | "False" | "FALSE" => Value::Bool(false),
             text => match core_number(text)? {
                 Some(number) => Value::Number(number),
                 None => Value::String(text.to_owned()),
@@ -190,6 +192,7 @@ mod tests {
             ("0", 0),
             ("0x10", 16),
             ("010", 8),
+            ("089", 89),
             ("0o17", 15),
             ("0b11", 3),
             ("1_0", 10),

@@ -208,7 +208,7 @@ pub(crate) fn size() -> Value {
         "description": "Bytes, or a number with B, KB, MB or GB (powers of 1024).",
         "anyOf": [
             {"type": "integer", "minimum": 1, "maximum": super::units::SIZE_MAX},
-            {"type": "string", "pattern": "^0*[1-9][0-9]* ?([KkMmGg][Ii]?[Bb]|[Bb])?$"},
+            {"type": "string", "pattern": "^\\s*0*[1-9][0-9]*\\s*([KkMmGg][Ii]?[Bb]|[Bb])?\\s*$"},
         ],
     })
 }

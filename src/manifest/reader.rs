@@ -104,13 +104,18 @@ impl Reader {
 
     /// The items of a list, those that are null left out.
     pub(crate) fn list<'a>(&mut self, field: Option<Field<'a>>) -> Vec<Field<'a>> {
+        let mut items = self.items(field);
+        items.retain(|item| !item.node.is_null());
+        items
+    }
+
+    fn items<'a>(&mut self, field: Option<Field<'a>>) -> Vec<Field<'a>> {
         let Some(field) = field else { return Vec::new() };
         let Body::List(items) = &field.node.body else {
             self.wrong_type(&field, "a list");
             return Vec::new();
         };
-        let items = items.iter().enumerate().filter(|(_, node)| !node.is_null());
-        items.map(|(i, node)| Field { path: format!("{}[{i}]", field.path), node }).collect()
+        items.iter().enumerate().map(|(i, node)| Field { path: format!("{}[{i}]", field.path), node }).collect()
     }
 
     /// A scalar, understood by `parse`; its error says what was expected.
@@ -141,8 +146,12 @@ impl Reader {
         })
     }
 
+    /// A list of texts; what is null in it is empty, so that the others keep their places.
     pub(crate) fn texts(&mut self, field: Option<Field<'_>>) -> Vec<String> {
-        self.list(field).into_iter().filter_map(|item| self.text(Some(item))).collect()
+        self.items(field)
+            .into_iter()
+            .filter_map(|item| if item.node.is_null() { Some(String::new()) } else { self.text(Some(item)) })
+            .collect()
     }
 
     pub(crate) fn bool(&mut self, field: Option<Field<'_>>) -> Option<bool> {

@@ -103,12 +103,11 @@ pub fn limit(text: &str) -> Result<Duration, String> {
 }
 
 /// A size in bytes: a whole number with `B`, `KB`, `MB`, `GB`, `KiB`, `MiB` or `GiB` (all powers of 1024) in any case, or
-/// none; positive and at most 4 GiB. The error says what was expected.
+/// none; positive and at most 4 GiB. Blanks around it and before the unit say nothing. The error says what was expected.
 pub fn size(text: &str) -> Result<u64, String> {
     let expected = || "a size from 1 byte to 4GB such as 512KB or 64MB".to_owned();
-    let (number, unit) = digits(text);
-    let unit = unit.strip_prefix(' ').unwrap_or(unit);
-    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+    let (number, unit) = digits(text.trim_ascii());
+    let factor: u64 = match unit.trim_ascii_start().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "kb" | "kib" => 1 << 10,
         "mb" | "mib" => 1 << 20,
@@ -248,6 +247,7 @@ mod tests {
             ("64MB", 64 << 20),
             ("64mib", 64 << 20),
             ("64 MB", 64 << 20),
+            (" 64  MB\n", 64 << 20),
             ("4gB", SIZE_MAX),
             ("4294967296", SIZE_MAX),
         ] {
@@ -267,7 +267,7 @@ mod tests {
             "1TB",
             "1K",
             "0x10",
-            "64  MB",
+            "6 4 MB",
             "18446744073709551617",
             "1MBMB",
         ] {

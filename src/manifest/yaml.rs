@@ -30,7 +30,8 @@ pub(crate) fn parse(text: &[u8], problems: &mut Vec<Problem>) -> Option<Node> {
         block_nesting_limit: DEPTH_MAX,
     };
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut loader = Loader { parser, frames: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None, problems };
+    let open_end = (!text.ends_with(['\n', '\r'])).then(|| text.chars().count());
+    let mut loader = Loader { parser, open_end, frames: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None, problems };
     match loader.run() {
         Ok(()) => Some(loader.root.unwrap_or(Node { line: 1, column: 1, body: Body::Map(Vec::new()) })),
         Err(problem) => {
@@ -64,6 +65,8 @@ fn checked(text: &[u8]) -> Result<&str, Box<Problem>> {
 
 struct Loader<'t, 'p> {
     parser: Parser<'t, StrInput<'t>>,
+    /// Where the text ends, in characters, if not with a line break.
+    open_end: Option<usize>,
     frames: Vec<Frame>,
     anchors: HashMap<usize, Built>,
     nodes: usize,
@@ -83,7 +86,13 @@ struct Frame {
 
 enum Items {
     List(Vec<Node>),
-    Map { entries: Vec<(Key, Node)>, seen: HashSet<String>, key: Option<Key>, merged: Vec<Node> },
+    Map { entries: Vec<(Key, Node)>, seen: HashSet<String>, key: Option<(Key, Role)>, merged: Vec<Node> },
+}
+
+/// What a key is for; `<<` merges only where it is written without quotes, so that JSON means what it says.
+enum Role {
+    Member,
+    Merge,
 }
 
 /// A finished value, how many values it holds, itself included, and how deep it nests.
@@ -111,7 +120,12 @@ impl Loader<'_, '_> {
                     }
                 }
                 Event::Scalar(text, style, anchor, tag) => {
-                    let scalar = self.scalar(text.into_owned(), style, tag.as_deref(), at)?;
+                    let mut text = text.into_owned();
+                    // A last line that has no line break gets none.
+                    if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) && self.open_end == Some(span.end.index()) {
+                        text.truncate(text.strip_suffix('\n').map_or(text.len(), str::len));
+                    }
+                    let scalar = self.scalar(text, style, tag.as_deref(), at)?;
                     let (line, column) = at;
                     self.count(1, at)?;
                     self.finish(Built { node: Node { line, column, body: Body::Scalar(scalar) }, nodes: 1, height: 0 }, anchor)?;
@@ -141,7 +155,8 @@ impl Loader<'_, '_> {
         let tag = tag.and_then(|tag| tag.suffix_in_namespace("tag:yaml.org,2002:"));
         match tag.as_deref() {
             Some("str") => Ok(Scalar { text, plain: false }),
-            Some("int" | "float" | "bool" | "null") => Ok(Scalar { text, plain: true }),
+            Some("null") => Ok(Scalar { text: String::new(), plain: true }),
+            Some("int" | "float" | "bool") => Ok(Scalar { text, plain: true }),
             Some("binary") => {
                 let compact: String = text.split_ascii_whitespace().collect();
                 let bytes = base64::engine::general_purpose::STANDARD.decode(compact).ok();
@@ -198,12 +213,15 @@ impl Loader<'_, '_> {
             Items::List(items) => items.push(built.node),
             Items::Map { entries, seen, key, merged } => match key.take() {
                 None => match built.node.body {
-                    Body::Scalar(scalar) => *key = Some(Key { text: scalar.text, line: at.0, column: at.1 }),
+                    Body::Scalar(scalar) => {
+                        let role = if scalar.plain && scalar.text == "<<" { Role::Merge } else { Role::Member };
+                        *key = Some((Key { text: scalar.text, line: at.0, column: at.1 }, role));
+                    }
                     Body::List(_) | Body::Map(_) => return Err(self.syntax(at, "a list or mapping is used as a key")),
                 },
-                Some(key) if key.text == "<<" => merged.push(built.node),
-                Some(key) if seen.insert(key.text.clone()) => entries.push((key, built.node)),
-                Some(key) => {
+                Some((_, Role::Merge)) => merged.push(built.node),
+                Some((key, Role::Member)) if seen.insert(key.text.clone()) => entries.push((key, built.node)),
+                Some((key, Role::Member)) => {
                     let problem = Problem::new(Code::DuplicateKey, "", (key.line, key.column), "", "each key once");
                     let field = self.path(&key.text);
                     self.problems.push(Problem { what: "the key stands there already".to_owned(), field, ..problem });
@@ -261,7 +279,7 @@ impl Loader<'_, '_> {
         let mut path = String::new();
         for frame in self.frames.iter() {
             match &frame.items {
-                Items::Map { key: Some(key), .. } => path += &format!("{}.", key.text),
+                Items::Map { key: Some((key, _)), .. } => path += &format!("{}.", key.text),
                 Items::List(items) => path = format!("{}[{}].", path.trim_end_matches('.'), items.len()),
                 Items::Map { key: None, .. } => {}
             }
@@ -305,6 +323,9 @@ mod tests {
             ("a: &x {b: 1}\ne: &y {b: 2, c: 3}\nd: {<<: [*x, *y]}\n", json!({"a": {"b": 1}, "e": {"b": 2, "c": 3}, "d": {"b": 1, "c": 3}})),
             ("a: !!str 1.10\nb: !!binary aGk=\nc: !mine x\n", json!({"a": "1.10", "b": "hi", "c": "x"})),
             ("a: |\n  x\n  y\nb: >\n  x\n  y\n", json!({"a": "x\ny\n", "b": "x y\n"})),
+            ("a: |\n  x\n  é", json!({"a": "x\né"})),
+            ("a: !!null x\nb: !!int '1'\n", json!({"a": null, "b": 1})),
+            ("{\"<<\": {\"a\": 1}, '<<a': 2}", json!({"<<": {"a": 1}, "<<a": 2})),
         ] {
             assert_eq!(load(text), Ok(json), "{text}");
         }
