@@ -1,5 +1,5 @@
 //! What only the system can do, and with it the `unsafe` below the C ABI: signal masks, the stack that is left, the
-//! page that a `fork` wipes. Imports nothing of this crate: failures are plain values.
+//! page that a `fork` wipes, vector instructions. Imports nothing of this crate: failures are plain values.
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
 use std::cell::Cell;
@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 pub mod loan;
 pub mod process;
+#[cfg(target_arch = "x86_64")]
+pub mod simd;
 
 /// The stack of the library's threads, in bytes: room for a guest's whole stack and the host calls on top of it.
 pub const STACK_SIZE: usize = 4 << 20;

@@ -22,7 +22,7 @@ use state::{Current, Running};
 mod cache;
 mod compile;
 mod engine;
-mod envelope;
+pub mod envelope;
 mod files;
 mod glue;
 mod imports;

@@ -1,0 +1,131 @@
+//! Sixty-four bytes of JSON at a time: which of them are quotes, brackets, digits and so on, a bit each.
+//!
+//! Whoever has a value that is [`Lanes`] holds the proof that this machine has the instructions it stands for: the only way to
+//! one is [`dispatch`]. What is done with the bits is safe code elsewhere.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+mod avx2;
+mod avx512;
+mod sse2;
+
+/// How many bytes are classified together: one for each bit of a word.
+pub const BLOCK: usize = 64;
+
+/// For each class of bytes, which bytes of a block are in it: the first byte is the lowest bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Classes {
+    /// `"`
+    pub quote: u64,
+    /// `\`
+    pub backslash: u64,
+    /// `{` and `[`
+    pub open: u64,
+    /// `}` and `]`
+    pub close: u64,
+    /// Has the bit by which `{` and `}` differ from `[` and `]`; says nothing of other bytes.
+    pub curly: u64,
+    /// `:`
+    pub colon: u64,
+    /// `,`
+    pub comma: u64,
+    /// JSON's white space: space, tab, line feed, carriage return.
+    pub white: u64,
+    /// Below a space.
+    pub control: u64,
+    /// `0` to `9`
+    pub digit: u64,
+    /// `0`
+    pub zero: u64,
+    /// Not ASCII.
+    pub high: u64,
+}
+
+/// The instructions of one kind of processor.
+pub trait Lanes: Copy {
+    /// The classes of the bytes of a block.
+    fn classes(self, block: &[u8; BLOCK]) -> Classes;
+
+    /// Bit `i` is the parity of the bits up to and with `i`.
+    fn parity(self, bits: u64) -> u64;
+
+    /// Of the classes one alone: which bytes are not ASCII.
+    fn high(self, block: &[u8; BLOCK]) -> u64;
+
+    /// Of each word the bits that `of` names, moved together at the low end.
+    fn gather<const N: usize>(self, of: u64, words: [u64; N]) -> [u64; N];
+}
+
+/// Work that is compiled once for each kind of processor. Its `run` is to be `#[inline(always)]`, or it is compiled without
+/// the instructions.
+pub trait Work {
+    /// What it results in.
+    type Output;
+
+    /// Does it.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+/// A set of instructions that the work is compiled for, the best last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Every x86-64.
+    Sse2,
+    /// Since 2013, with the bit manipulation of that time; not before Zen 3, where `pext` is too slow.
+    Avx2,
+    /// AVX-512 for bytes.
+    Avx512,
+}
+
+impl Level {
+    const ALL: [Level; 3] = [Level::Sse2, Level::Avx2, Level::Avx512];
+
+    /// The best of this machine; detected once.
+    fn best() -> Level {
+        static BEST: AtomicU8 = AtomicU8::new(u8::MAX);
+        match BEST.load(Ordering::Relaxed) {
+            0 => Level::Sse2,
+            1 => Level::Avx2,
+            2 => Level::Avx512,
+            _ => {
+                let best = Level::ALL.into_iter().rfind(|level| level.is_here()).unwrap_or(Level::Sse2);
+                BEST.store(best as u8, Ordering::Relaxed);
+                best
+            }
+        }
+    }
+
+    fn is_here(self) -> bool {
+        match self {
+            Level::Sse2 => true,
+            Level::Avx2 => avx2::is_here(),
+            Level::Avx512 => avx512::is_here(),
+        }
+    }
+}
+
+/// Does the work with the best that this machine has.
+#[inline]
+pub fn dispatch<W: Work>(work: W) -> W::Output {
+    run(Level::best(), work)
+}
+
+/// Does the work at each level that this machine has: so tests compare them.
+pub fn each_level<W: Work + Clone>(work: &W) -> Vec<(Level, W::Output)> {
+    Level::ALL.into_iter().filter(|level| *level <= Level::best()).map(|level| (level, run(level, work.clone()))).collect()
+}
+
+#[inline]
+fn run<W: Work>(level: Level, work: W) -> W::Output {
+    match level {
+        // SAFETY: `best` and `each_level` name a level only where `is_here` found its instructions, or a better one's, which
+        // are more.
+        Level::Avx512 => unsafe { avx512::run(work) },
+        // SAFETY: as above.
+        Level::Avx2 => unsafe { avx2::run(work) },
+        Level::Sse2 => sse2::run(work),
+    }
+}
+
+#[cfg(test)]
+mod tests;

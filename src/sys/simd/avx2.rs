@@ -1,0 +1,122 @@
+//! AVX2, with the bit manipulation (BMI) and the carry-less product of the processors that have it.
+
+use std::arch::x86_64::*;
+
+use super::{BLOCK, Classes, Lanes, Work};
+
+/// The proof that AVX2 is there.
+#[derive(Clone, Copy)]
+struct Avx2(());
+
+pub(super) fn is_here() -> bool {
+    has_fast_bits() && is_x86_feature_detected!("avx2")
+}
+
+/// Whether the bit manipulation that all but the base use is there, and quick.
+pub(super) fn has_fast_bits() -> bool {
+    is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("lzcnt")
+        && is_x86_feature_detected!("popcnt")
+        && is_x86_feature_detected!("pclmulqdq")
+        && !has_slow_pext()
+}
+
+/// AMD's processors before Zen 3 (family 19h) run `pext` in microcode, hundreds of cycles each.
+fn has_slow_pext() -> bool {
+    let vendor = __cpuid(0);
+    let is_amd = vendor.ebx.to_le_bytes() == *b"Auth" && vendor.edx.to_le_bytes() == *b"enti" && vendor.ecx.to_le_bytes() == *b"cAMD";
+    let version = __cpuid(1).eax;
+    let family = ((version >> 8) & 0xf) + ((version >> 20) & 0xff);
+    is_amd && family < 0x19
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
+pub(super) fn run<W: Work>(work: W) -> W::Output {
+    work.run(Avx2(()))
+}
+
+impl Lanes for Avx2 {
+    #[inline(always)]
+    fn classes(self, block: &[u8; BLOCK]) -> Classes {
+        // SAFETY: an Avx2 is made only by `run`, whose caller has found the instructions.
+        unsafe { classes(block) }
+    }
+
+    #[inline(always)]
+    fn high(self, block: &[u8; BLOCK]) -> u64 {
+        // SAFETY: as above.
+        unsafe { high(block) }
+    }
+
+    #[inline(always)]
+    fn parity(self, bits: u64) -> u64 {
+        // SAFETY: as above; `is_here` asked for pclmulqdq, too.
+        unsafe { parity(bits) }
+    }
+
+    #[inline(always)]
+    fn gather<const N: usize>(self, of: u64, words: [u64; N]) -> [u64; N] {
+        // SAFETY: as above; `is_here` asked for bmi2, too.
+        words.map(|word| unsafe { _pext_u64(word, of) })
+    }
+}
+
+/// The carry-less product with all ones adds, without carry, the word shifted by every distance: the parities.
+#[inline]
+#[target_feature(enable = "pclmulqdq")]
+pub(super) fn parity(bits: u64) -> u64 {
+    let product = _mm_clmulepi64_si128::<0>(_mm_set_epi64x(0, bits.cast_signed()), _mm_set1_epi8(-1));
+    _mm_cvtsi128_si64(product).cast_unsigned()
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn classes(block: &[u8; BLOCK]) -> Classes {
+    let mut found = Classes::default();
+    for (part, bytes) in block.as_chunks().0.iter().enumerate() {
+        add(&mut found, bytes, part * 32);
+    }
+    found
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: it reads the 32 bytes of the reference, from wherever they lie.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn high(block: &[u8; BLOCK]) -> u64 {
+    let parts = block.as_chunks().0.iter().enumerate();
+    parts.fold(0, |bits, (part, bytes)| bits | u64::from(_mm256_movemask_epi8(load(bytes)).cast_unsigned()) << (part * 32))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add(found: &mut Classes, bytes: &[u8; 32], at: usize) {
+    let bytes = load(bytes);
+    let all = |byte: u8| _mm256_set1_epi8(byte.cast_signed());
+    let is = |byte: u8| _mm256_cmpeq_epi8(bytes, all(byte));
+    let at_most = |bytes, most: u8| _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, all(most)), bytes);
+    let bits = |mask: __m256i| u64::from(_mm256_movemask_epi8(mask).cast_unsigned()) << at;
+    // The square brackets become curly ones, and no other byte does.
+    let curled = _mm256_or_si256(bytes, all(0x20));
+    // By its low four bits each byte picks the white space that it might be.
+    let might_be = _mm256_setr_epi8(32, 0, 0, 0, 0, 0, 0, 0, 0, 9, 10, 0, 0, 13, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 9, 10, 0, 0, 13, 0, 0);
+    found.quote |= bits(is(b'"'));
+    found.backslash |= bits(is(b'\\'));
+    found.open |= bits(_mm256_cmpeq_epi8(curled, all(b'{')));
+    found.close |= bits(_mm256_cmpeq_epi8(curled, all(b'}')));
+    // Bit 5, moved to where movemask looks.
+    found.curly |= bits(_mm256_slli_epi16::<2>(bytes));
+    found.colon |= bits(is(b':'));
+    found.comma |= bits(is(b','));
+    found.white |= bits(_mm256_cmpeq_epi8(_mm256_shuffle_epi8(might_be, bytes), bytes));
+    found.control |= bits(at_most(bytes, 0x1f));
+    found.digit |= bits(at_most(_mm256_sub_epi8(bytes, all(b'0')), 9));
+    found.zero |= bits(is(b'0'));
+    found.high |= bits(bytes);
+}
