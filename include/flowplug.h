@@ -299,8 +299,8 @@ typedef struct flowplug_host_api {
 typedef struct flowplug_host_options {
   // sizeof(flowplug_host_options).
   size_t struct_size;
-  // JSON or YAML: policy, cache_dir, kv_path (unsupported by this version), runtime_dir, worker_threads, callbacks
-  // (inline; detached is unsupported by this version), signals (on, off). Empty: the defaults. Unknown keys are errors.
+  // JSON or YAML: policy, cache_dir, cache_size (1GB), kv_path (unsupported by this version), runtime_dir, worker_threads,
+  // callbacks (inline; detached is unsupported by this version), signals (on, off). Empty: the defaults. Unknown keys are errors.
   struct flowplug_str config;
   // The embedding program's callbacks; NULL: the embedded defaults alone.
   const struct flowplug_host_api *api;

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::call::{Call, Deadline, Sink};
 use crate::error::{Error, Kind, Result, clean};
 use crate::host::PluginContext;
-use crate::manifest::{Manifest, Provides, RuntimeKind};
+use crate::manifest::{Manifest, Provides, RuntimeKind, units};
 use crate::{grpc, wasm};
 
 /// What the host sets for the runtimes of all its plugins.
@@ -20,8 +20,24 @@ pub struct Settings {
     pub signals: bool,
     /// Where compiled modules are kept; none: nowhere.
     pub cache_dir: Option<PathBuf>,
+    /// How much is kept there at most; none: 1 GiB.
+    pub cache_size: Option<CacheSize>,
     /// Where the sockets of plugin processes go; none: `TMPDIR`.
     pub runtime_dir: Option<PathBuf>,
+}
+
+/// Bytes of the compile cache, in a config a number or a text as in a manifest: `512MB`.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheSize(pub u64);
+
+impl<'de> Deserialize<'de> for CacheSize {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let expected = |why: String| serde::de::Error::custom(format!("cache_size must be {why}"));
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(text) => units::size(&text).map(CacheSize).map_err(expected),
+            other => other.as_u64().map(CacheSize).ok_or_else(|| expected("a number of bytes, or a text with a unit: 512MB".into())),
+        }
+    }
 }
 
 /// A plugin in its runtime.
@@ -69,7 +85,8 @@ impl Runner {
     ) -> Result<Self> {
         match manifest.runtime {
             RuntimeKind::Wasm => {
-                let settings = wasm::Settings { signals: settings.signals, cache_dir: settings.cache_dir.clone() };
+                let cache_size = settings.cache_size.map_or(wasm::CACHE_SIZE, |CacheSize(bytes)| bytes);
+                let settings = wasm::Settings { signals: settings.signals, cache_dir: settings.cache_dir.clone(), cache_size };
                 Ok(Runner::Wasm(wasm::Plugin::load(&settings, manifest, context, call)?))
             }
             RuntimeKind::Grpc => {
@@ -211,5 +228,14 @@ mod tests {
             }
         }
         assert!(gate(&module, "custom").unwrap());
+    }
+
+    #[test]
+    fn the_size_of_the_cache_is_a_number_or_a_text() {
+        let read = |json: &str| serde_json::from_str::<CacheSize>(json).map(|size| size.0).map_err(|e| e.to_string());
+        assert_eq!((read("5000000000"), read("\"512MB\"")), (Ok(5_000_000_000), Ok(512 << 20)));
+        for bad in ["\"much\"", "-1", "true", "{}"] {
+            assert!(read(bad).unwrap_err().starts_with("cache_size must be "), "{bad}");
+        }
     }
 }

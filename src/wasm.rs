@@ -13,12 +13,16 @@ use crate::error::{Error, Kind, Result, clean};
 use crate::host::{Level, PluginContext};
 use crate::manifest::Manifest;
 
+use cache::Cache;
+use compile::{Compiled, Order};
 use engine::{Features, Machine, Ticking};
 use instance::{Blueprint, Instance, Request};
 use module::Interface;
 use pool::{Pool, Turn};
 use state::{Current, Running};
 
+mod artifact;
+mod bounds;
 mod cache;
 mod compile;
 mod engine;
@@ -54,11 +58,16 @@ pub struct Settings {
     pub signals: bool,
     /// Where compiled modules are kept; none: nowhere. Must belong to this user alone.
     pub cache_dir: Option<PathBuf>,
+    /// Bytes that are kept there at most; what was used longest ago goes first.
+    pub cache_size: u64,
 }
+
+/// Bytes of the compile cache where the host does not say.
+pub const CACHE_SIZE: u64 = 1 << 30;
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { signals: true, cache_dir: None }
+        Settings { signals: true, cache_dir: None, cache_size: CACHE_SIZE }
     }
 }
 
@@ -84,6 +93,8 @@ pub struct Plugin {
     /// What each instance is initialised with; set by `start`.
     config: OnceLock<Box<str>>,
     health: Mutex<Health>,
+    /// Held, so that the next load of the same module finds it.
+    _compiled: Arc<Compiled>,
     _ticking: Ticking,
 }
 
@@ -111,16 +122,17 @@ impl Plugin {
         let deadline = call.deadline.clone().at_most(grants.load_timeout);
         let machine: &'static Machine = engine::machine(Features { signals: settings.signals, fuel: grants.fuel.is_some() })?;
         let ticking = machine.tick()?;
-        let artifact = compile::read(manifest, grants)?;
+        let artifact = artifact::open(manifest, grants)?;
         let cache = settings
             .cache_dir
             .as_deref()
-            .and_then(|folder| cache::Cache::open(folder).inspect_err(|text| context.log(0, Level::Warn, text, &[])).ok());
-        let module = compile::compile(&machine.engine, artifact, &context, cache, &deadline, call.cancel.as_ref())?;
-        let interface = Interface::of(&module)?;
+            .and_then(|folder| Cache::open(folder, settings.cache_size).inspect_err(|text| context.log(0, Level::Warn, text, &[])).ok());
+        let order = Order { machine, context: &context, cache, deadline: &deadline, cancel: call.cancel.as_ref() };
+        let compiled = compile::compile(order, &artifact)?;
+        let interface = Interface::of(&compiled.module)?;
         deadline.moment();
         let current = || Current::new(call, Running::Own(""), deadline.clone().at_most(grants.timeout), call.chain);
-        let blueprint = Blueprint::new(machine, &module, interface, Arc::clone(&context), current())?;
+        let blueprint = Blueprint::new(machine, &compiled.module, interface, Arc::clone(&context), current())?;
         let config = manifest.wasm.as_ref();
         let plugin = Plugin {
             pool: Pool::new(usize::try_from(grants.max_instances).unwrap_or(usize::MAX)),
@@ -129,6 +141,7 @@ impl Plugin {
             blueprint,
             config: OnceLock::new(),
             health: Mutex::default(),
+            _compiled: compiled,
             _ticking: ticking,
         };
         plugin.make_first(&current())?;

@@ -11,6 +11,8 @@
 #[path = "wasm/support.rs"]
 mod support;
 
+#[path = "wasm/cache.rs"]
+mod cache;
 #[path = "wasm/calls.rs"]
 mod calls;
 #[path = "wasm/hostile.rs"]

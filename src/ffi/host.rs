@@ -23,7 +23,7 @@ use crate::host::kv::MemoryKv;
 use crate::manifest;
 use crate::plugin::Environment;
 use crate::policy::Policy;
-use crate::runner::Settings;
+use crate::runner::{CacheSize, Settings};
 use crate::sys;
 
 /// A host of plugins; ended with flowplug_host_close and flowplug_host_free.
@@ -164,8 +164,8 @@ pub struct flowplug_host_api {
 pub struct flowplug_host_options {
     /// sizeof(flowplug_host_options).
     pub struct_size: usize,
-    /// JSON or YAML: policy, cache_dir, kv_path (unsupported by this version), runtime_dir, worker_threads, callbacks
-    /// (inline; detached is unsupported by this version), signals (on, off). Empty: the defaults. Unknown keys are errors.
+    /// JSON or YAML: policy, cache_dir, cache_size (1GB), kv_path (unsupported by this version), runtime_dir, worker_threads,
+    /// callbacks (inline; detached is unsupported by this version), signals (on, off). Empty: the defaults. Unknown keys are errors.
     pub config: flowplug_str,
     /// The embedding program's callbacks; NULL: the embedded defaults alone.
     pub api: *const flowplug_host_api,
@@ -182,6 +182,7 @@ unsafe impl Versioned for flowplug_host_options {}
 struct Config {
     policy: Option<Value>,
     cache_dir: Option<PathBuf>,
+    cache_size: Option<CacheSize>,
     kv_path: Option<PathBuf>,
     runtime_dir: Option<PathBuf>,
     worker_threads: Option<usize>,
@@ -336,7 +337,7 @@ impl HostInner {
             return Err(Error::new(Kind::InvalidConfig, format!("worker_threads is {threads}; it must be 1 to 256.")));
         }
         let signals = matches!(config.signals, SignalsConfig::On);
-        let settings = Settings { signals, cache_dir: config.cache_dir, runtime_dir: config.runtime_dir };
+        let settings = Settings { signals, cache_dir: config.cache_dir, cache_size: config.cache_size, runtime_dir: config.runtime_dir };
         let environment = Environment::new(threads, settings, protected)?;
         Ok(HostInner { environment, policy, callbacks, overrides: Mutex::default(), closed: AtomicBool::new(false) })
     }

@@ -1,115 +1,136 @@
-//! From a file to a compiled module: its size, digest and functions are checked first, and compiling is bounded.
+//! From a file to a compiled module: taken from where it is kept already, else checked, and compiled within bounds.
 
-use std::fmt::Write;
-use std::io::Read;
-use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::task::Waker;
+use std::time::SystemTime;
 
-use sha2::{Digest, Sha256};
-use wasmtime::{Engine, Module};
+use serde_json::json;
+use wasmtime::Module;
 
+use super::artifact::Artifact;
+use super::bounds::{self, Permit};
 use super::cache::Cache;
+use super::engine::Machine;
 use crate::call::{self, Cancel, Deadline};
 use crate::error::{Error, Kind, Result, clean};
 use crate::host::PluginContext;
-use crate::manifest::Manifest;
-use crate::policy::Grants;
 use crate::sys;
 
-/// A module as it was read: its bytes and their SHA-256 in lower-case hex.
-pub(super) struct Artifact {
-    bytes: Vec<u8>,
-    pub(super) digest: String,
+/// A compiled module. Whoever loads it again while one of these lives gets the same one.
+pub(super) struct Compiled {
+    pub(super) module: Module,
+    /// Functions that it has, those imported aside.
+    functions: u64,
 }
 
-/// Reads the module that the manifest names; refuses what is too large before it is read, and what has another digest.
-pub(super) fn read(manifest: &Manifest, grants: &Grants) -> Result<Artifact> {
-    let Some(config) = &manifest.wasm else {
-        return Err(Error::new(Kind::InvalidManifest, "The manifest has no wasm section. Add it, or set another runtime."));
-    };
-    let path = manifest.base_dir().join(&config.module);
-    let bytes = read_bounded(&path, grants.module_size)?;
-    let mut digest = String::with_capacity(64);
-    for byte in Sha256::digest(&bytes) {
-        write!(digest, "{byte:02x}").map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
-    }
-    if let Some(expected) = config.sha256.as_deref().filter(|expected| !expected.eq_ignore_ascii_case(&digest)) {
-        return Err(Error::new(
-            Kind::LoadFailed,
-            format!(
-                "The module {path:?} has the SHA-256 {digest}, and the manifest (wasm.sha256) expects {expected}. Fetch the module again, or correct the manifest."
-            ),
-        ));
-    }
-    Ok(Artifact { bytes, digest })
+/// On whose behalf a module is compiled, and for how long.
+pub(super) struct Order<'a> {
+    pub(super) machine: &'static Machine,
+    pub(super) context: &'a PluginContext,
+    pub(super) cache: Option<Cache>,
+    pub(super) deadline: &'a Deadline,
+    pub(super) cancel: Option<&'a Cancel>,
 }
 
-fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let failed = |e: std::io::Error| Error::new(Kind::LoadFailed, format!("The module {path:?} (wasm.module) cannot be read: {e}."));
-    // Asked before it is opened: opening a FIFO would wait for a writer.
-    let found = std::fs::metadata(path).map_err(failed)?;
-    if !found.is_file() {
-        return Err(Error::new(Kind::LoadFailed, format!("The module {path:?} (wasm.module) is not a regular file.")));
+/// The artifact's module: the one of this process, or the one on disk, or a new one.
+pub(super) fn compile(order: Order<'_>, artifact: &Artifact) -> Result<Arc<Compiled>> {
+    let (name, max) = (name(order.machine, artifact), order.context.grants().module_functions);
+    let checked = |found: Arc<Compiled>| bounds::check_count(found.functions, max).map(|()| found);
+    if let Some(found) = kept(order.machine, &name, order.cache.as_ref()) {
+        return checked(found);
     }
-    let mut bytes = Vec::new();
-    let mut file = std::fs::File::open(path).map_err(failed)?.take(max.saturating_add(1));
-    if found.len() <= max {
-        file.read_to_end(&mut bytes).map_err(failed)?;
+    let permit = Permit::take(order.deadline, &order.cancels())?;
+    // What another load has compiled in the meantime.
+    if let Some(found) = kept(order.machine, &name, order.cache.as_ref()) {
+        return checked(found);
     }
-    if found.len() > max || bytes.len() as u64 > max {
-        return Err(Error::new(
-            Kind::PermissionDenied,
-            format!(
-                "The module {path:?} has {} bytes; the policy grants {max} (module_size). Raise it to load this module.",
-                found.len().max(max + 1)
-            ),
-        ));
-    }
-    Ok(bytes)
-}
-
-/// Compiles the module on a thread that is left behind if the deadline passes or the call is cancelled first.
-pub(super) fn compile(
-    engine: &Engine,
-    artifact: Artifact,
-    context: &PluginContext,
-    cache: Option<Cache>,
-    deadline: &Deadline,
-    cancel: Option<&Cancel>,
-) -> Result<Module> {
-    check_functions(&artifact.bytes, context.grants().module_functions)?;
-    if let Some(module) = cache.as_ref().and_then(|cache| cache.get(engine, &artifact.digest)) {
-        return Ok(module);
-    }
-    let cancels = [cancel, Some(&context.ending)];
-    let permit = Permit::take(deadline, &cancels)?;
-    let (sender, receiver) = mpsc::channel();
-    let waker: Arc<Mutex<Option<Waker>>> = Arc::default();
-    let (engine, wake) = (engine.clone(), WakeAtEnd(Arc::clone(&waker)));
-    let work = move || {
-        // Declared first, so dropped last, also if the compiler panics: whoever is woken finds the answer or its absence.
-        let _wake = wake;
-        let (_permit, sender) = (permit, sender);
-        sys::block_signals();
-        let compiled = Module::from_binary(&engine, &artifact.bytes);
-        if let (Ok(module), Some(cache)) = (&compiled, cache) {
-            cache.put(&engine, &artifact.digest, module);
+    let bytes = artifact.bytes()?;
+    let functions = bounds::check(&bytes, max)?;
+    order.progress("compile", 0, functions);
+    let (machine, cache) = (order.machine, order.cache.clone());
+    let compiled = order.apart(permit, move || {
+        let module = Module::from_binary(&machine.engine, &bytes).map_err(|e| invalid(&e))?;
+        if let Some(cache) = cache {
+            cache.put(&name, &module, functions);
         }
-        drop(sender.send(compiled));
-    };
-    std::thread::Builder::new().name("flowplug-compile".to_owned()).stack_size(sys::STACK_SIZE).spawn(work).map_err(|e| {
-        Error::new(Kind::Io, format!("The system refused a thread to compile the module: {e}. Check the limit on processes."))
-    })?;
-    let arm = |w| *waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(w);
-    let answer = || match receiver.try_recv() {
-        Ok(compiled) => Some(Some(compiled)),
-        Err(mpsc::TryRecvError::Disconnected) => Some(None),
-        Err(mpsc::TryRecvError::Empty) => None,
-    };
-    match call::wait(deadline, &cancels, arm, answer)? {
-        Some(compiled) => compiled.map_err(|e| invalid(&e)),
-        None => Err(Error::new(Kind::LoadFailed, "The compiler failed on this module.")),
+        Ok(keep(name, Compiled { module, functions }))
+    })??;
+    order.progress("compile", functions, functions);
+    Ok(compiled)
+}
+
+/// The name under which a module is kept: all that what it was compiled to depends on.
+fn name(machine: &Machine, artifact: &Artifact) -> String {
+    let mut hasher = DefaultHasher::new();
+    machine.engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{}-{:016x}", artifact.digest, hasher.finish())
+}
+
+fn kept(machine: &Machine, name: &str, cache: Option<&Cache>) -> Option<Arc<Compiled>> {
+    if let Some(found) = living().get(name).and_then(Weak::upgrade) {
+        return Some(found);
+    }
+    let (module, functions) = cache?.get(&machine.engine, name)?;
+    Some(keep(name.to_owned(), Compiled { module, functions }))
+}
+
+/// Makes a module known; of two under one name, the first.
+fn keep(name: String, compiled: Compiled) -> Arc<Compiled> {
+    let mut living = living();
+    if let Some(first) = living.get(&name).and_then(Weak::upgrade) {
+        return first;
+    }
+    living.retain(|_, module| module.strong_count() > 0);
+    let compiled = Arc::new(compiled);
+    living.insert(name, Arc::downgrade(&compiled));
+    compiled
+}
+
+/// The modules of this process that some plugin still has. Engines differ by their settings, and so do the names.
+fn living() -> MutexGuard<'static, HashMap<String, Weak<Compiled>>> {
+    static LIVING: LazyLock<Mutex<HashMap<String, Weak<Compiled>>>> = LazyLock::new(Mutex::default);
+    LIVING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Order<'_> {
+    fn cancels(&self) -> [Option<&Cancel>; 2] {
+        [self.cancel, Some(&self.context.ending)]
+    }
+
+    /// Does the work on a thread that is left behind, permit and all, if the deadline passes or the call is cancelled first.
+    fn apart<R: Send + 'static>(&self, permit: Permit, work: impl FnOnce() -> R + Send + 'static) -> Result<R> {
+        let (sender, receiver) = mpsc::channel();
+        let waker: Arc<Mutex<Option<Waker>>> = Arc::default();
+        let wake = WakeAtEnd(Arc::clone(&waker));
+        let on_thread = move || {
+            // Declared first, so dropped last, also if the compiler panics: whoever is woken finds the answer or its absence.
+            let _wake = wake;
+            let (_permit, sender) = (permit, sender);
+            sys::block_signals();
+            drop(sender.send(work()));
+        };
+        std::thread::Builder::new().name("flowplug-compile".to_owned()).stack_size(sys::STACK_SIZE).spawn(on_thread).map_err(|e| {
+            Error::new(Kind::Io, format!("The system refused a thread to compile the module: {e}. Check the limit on processes."))
+        })?;
+        let arm = |w| *waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(w);
+        let answer = || match receiver.try_recv() {
+            Ok(answer) => Some(Some(answer)),
+            Err(mpsc::TryRecvError::Disconnected) => Some(None),
+            Err(mpsc::TryRecvError::Empty) => None,
+        };
+        let answer = call::wait(self.deadline, &self.cancels(), arm, answer)?;
+        answer.ok_or_else(|| Error::new(Kind::LoadFailed, "The compiler failed on this module."))
+    }
+
+    /// Tells the host how far it is. The engine compiles many functions at once and does not say how many it has done, so
+    /// there is a beginning and, where it succeeds, an end.
+    fn progress(&self, step: &str, done: u64, total: u64) {
+        let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+        let progress = json!({"step": step, "done": done, "total": total});
+        let event = json!({"type": "progress", "time": time, "plugin": self.context.identity(), "progress": progress});
+        self.context.event(&event.to_string());
     }
 }
 
@@ -130,93 +151,4 @@ fn invalid(error: &wasmtime::Error) -> Error {
         Kind::LoadFailed,
         format!("The module is not valid WebAssembly for this host (core modules of wasm32, without threads, memory64 and GC): {text}."),
     )
-}
-
-/// Counts the functions of a binary module before anything is compiled; whatever is malformed is left to the compiler.
-fn check_functions(bytes: &[u8], max: u64) -> Result<()> {
-    let mut rest = bytes.get(8..).unwrap_or_default();
-    while let Some((&id, after)) = rest.split_first() {
-        let Some((size, after)) = number(after) else { return Ok(()) };
-        let Some(content) = after.get(..size as usize) else { return Ok(()) };
-        if id == 3
-            && let Some((count, _)) = number(content)
-            && u64::from(count) > max
-        {
-            let text =
-                format!("The module has {count} functions; the policy grants {max} (module_functions). Raise it to load this module.");
-            return Err(Error::new(Kind::PermissionDenied, text));
-        }
-        rest = after.get(size as usize..).unwrap_or_default();
-    }
-    Ok(())
-}
-
-/// An unsigned LEB128 of 32 bits, and what follows it.
-fn number(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let mut value = 0u64;
-    for (place, byte) in bytes.iter().enumerate().take(5) {
-        value |= u64::from(byte & 0x7f) << (7 * place);
-        if byte & 0x80 == 0 {
-            return Some((u32::try_from(value).ok()?, bytes.get(place + 1..)?));
-        }
-    }
-    None
-}
-
-/// One of the few compilations that may run at once; those left behind count until they end.
-struct Permit;
-
-struct Running {
-    count: Mutex<usize>,
-    freed: Condvar,
-}
-
-static RUNNING: Running = Running { count: Mutex::new(0), freed: Condvar::new() };
-
-impl Permit {
-    fn take(deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<Self> {
-        let most = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
-        let mut count = RUNNING.count.lock().unwrap_or_else(PoisonError::into_inner);
-        while *count >= most {
-            call::check(deadline, cancels)?;
-            // Short, so that a cancel is seen: compiling takes far longer.
-            let step = deadline.remaining().unwrap_or(std::time::Duration::MAX).min(std::time::Duration::from_millis(5));
-            count = RUNNING.freed.wait_timeout(count, step).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *count += 1;
-        Ok(Permit)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        *RUNNING.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        RUNNING.freed.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn functions_are_counted_before_anything_is_compiled() {
-        let module = wat::parse_str(format!("(module {})", "(func)".repeat(300))).unwrap();
-        check_functions(&module, 300).unwrap();
-        assert_eq!(check_functions(&module, 299).unwrap_err().kind(), Kind::PermissionDenied);
-        for garbage in [&b""[..], b"\0asm", b"\0asm\x01\0\0\0\x03\xff\xff\xff\xff\xff", b"\0asm\x01\0\0\0\x03\x05\x01"] {
-            check_functions(garbage, 0).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_file_is_bounded_before_it_is_read() {
-        let path = std::env::temp_dir().join(format!("flowplug-compile-{}", std::process::id()));
-        std::fs::write(&path, b"12345").unwrap();
-        assert_eq!(read_bounded(&path, 5).unwrap(), b"12345");
-        assert_eq!(read_bounded(&path, 4).unwrap_err().kind(), Kind::PermissionDenied);
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(read_bounded(&path, 4).unwrap_err().kind(), Kind::LoadFailed);
-        assert_eq!(read_bounded(Path::new("/dev/zero"), 4).unwrap_err().kind(), Kind::LoadFailed);
-    }
 }

@@ -125,26 +125,6 @@ fn start_runs_once_and_an_exit_of_zero_in_it_is_success() {
 }
 
 #[test]
-fn a_compiled_module_is_kept_and_a_broken_one_is_made_again() {
-    let mut setup = Setup::new();
-    let cache = setup.folder.0.join("cache");
-    setup.settings.cache_dir = Some(cache.clone());
-    let wat = guest("", "");
-    let files = || std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    assert_eq!(ask(&setup.started(&wat), "echo", "1").unwrap(), "1");
-    let [file] = &files()[..] else { panic!("one file was expected") };
-    assert_eq!(ask(&setup.started(&wat), "echo", "2").unwrap(), "2");
-    std::fs::remove_file(file).unwrap();
-    std::fs::write(file, b"\x7fELF garbage").unwrap();
-    assert_eq!(ask(&setup.started(&wat), "echo", "3").unwrap(), "3");
-    assert!(std::fs::metadata(file).unwrap().len() > 1000);
-    std::fs::set_permissions(&cache, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    setup.host.taken();
-    assert_eq!(ask(&setup.started(&wat), "echo", "4").unwrap(), "4");
-    assert!(setup.host.taken().iter().any(|record| record.contains("0700")), "a folder that others can enter is not used");
-}
-
-#[test]
 fn a_bounded_address_space_is_no_obstacle() {
     // The pool's reservation fails in the child, and every call there runs on instances made on demand.
     let child = std::process::Command::new("sh")

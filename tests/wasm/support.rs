@@ -22,6 +22,8 @@ type Hook = Box<dyn Fn(&Caller<'_>, &str) -> Result<Option<Vec<u8>>> + Send + Sy
 pub(crate) struct TestHost {
     pub(crate) records: Mutex<Vec<String>>,
     pub(crate) kv: Mutex<HashMap<String, Vec<u8>>>,
+    /// Events of the library.
+    pub(crate) events: Mutex<Vec<String>>,
     /// Answers `get_config`, where it is set.
     pub(crate) hook: Mutex<Option<Arc<Hook>>>,
 }
@@ -90,7 +92,9 @@ impl Host for TestHost {
         self.record(format!("log {} {} {} {:?}", record.level.name(), record.tag, record.message, record.fields));
     }
 
-    fn event(&self, _: &str) {}
+    fn event(&self, event: &str) {
+        self.events.lock().unwrap().push(event.to_owned());
+    }
 }
 
 /// A folder that is removed when the test ends.

@@ -1,0 +1,224 @@
+//! S6, S7: a fresh instance for every call, and loading what was compiled before.
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    missing_docs,
+    unreachable_pub,
+    reason = "a benchmark drives the C ABI as C does, and fails by panicking"
+)]
+
+#[path = "support/large.rs"]
+mod large;
+#[path = "support/rounds.rs"]
+mod rounds;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::ptr::{null, null_mut};
+use std::time::{Instant, SystemTime};
+
+use flowplug::ffi::host::{flowplug_host, flowplug_host_close, flowplug_host_free, flowplug_host_new, flowplug_host_options};
+use flowplug::ffi::manifest::{flowplug_manifest, flowplug_manifest_free, flowplug_manifest_options, flowplug_manifest_parse};
+use flowplug::ffi::plugin::{flowplug_plugin, flowplug_plugin_call, flowplug_plugin_free, flowplug_plugin_load, flowplug_plugin_start};
+use flowplug::ffi::text::{flowplug_bytes, flowplug_bytes_free, flowplug_str};
+use rounds::Group;
+use sha2::{Digest, Sha256};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig, Store};
+
+fn text(s: &str) -> flowplug_str {
+    flowplug_str { ptr: s.as_ptr().cast(), len: s.len() }
+}
+
+struct Host(*mut flowplug_host);
+
+impl Host {
+    fn new(config: &str) -> Self {
+        let options = flowplug_host_options { struct_size: size_of::<flowplug_host_options>(), config: text(config), api: null() };
+        let mut host = null_mut();
+        assert_eq!(unsafe { flowplug_host_new(&options, &mut host, null_mut()) }, 0);
+        Host(host)
+    }
+
+    fn load(&self, manifest: &Manifest) -> Plugin {
+        let mut plugin = null_mut();
+        let status = unsafe { flowplug_plugin_load(self.0, manifest.0, text("bench"), null(), null(), &mut plugin, null_mut()) };
+        assert_eq!(status, 0);
+        Plugin(plugin)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        unsafe {
+            assert_eq!(flowplug_host_close(self.0, null(), null_mut()), 0);
+            flowplug_host_free(self.0);
+        }
+    }
+}
+
+struct Manifest(*mut flowplug_manifest);
+
+impl Manifest {
+    /// Of a module in `folder`; `more` are members of its `wasm` section.
+    fn new(folder: &Path, module: &str, more: &str) -> Self {
+        let base_dir = text(folder.to_str().unwrap());
+        let options = flowplug_manifest_options { struct_size: size_of::<flowplug_manifest_options>(), base_dir, strict: 0 };
+        let yaml = format!("{{name: bench, runtime: wasm, wasm: {{module: {module}{more}}}}}");
+        let mut manifest = null_mut();
+        assert_eq!(unsafe { flowplug_manifest_parse(text(&yaml), &options, &mut manifest, null_mut()) }, 0);
+        Manifest(manifest)
+    }
+}
+
+impl Drop for Manifest {
+    fn drop(&mut self) {
+        unsafe { flowplug_manifest_free(self.0) }
+    }
+}
+
+struct Plugin(*mut flowplug_plugin);
+
+impl Plugin {
+    fn start(self) -> Self {
+        assert_eq!(unsafe { flowplug_plugin_start(self.0, text(""), null(), null_mut()) }, 0);
+        self
+    }
+
+    fn call(&self, function: &str, input: &str) {
+        let mut out = flowplug_bytes { ptr: null_mut(), len: 0, owner: null_mut() };
+        unsafe {
+            assert_eq!(flowplug_plugin_call(self.0, text(function), text(input), null(), &mut out, null_mut()), 0);
+            flowplug_bytes_free(&mut out);
+        }
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        unsafe { flowplug_plugin_free(self.0) }
+    }
+}
+
+/// A folder that is removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("flowplug-bench-load-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// What no way of loading a file by its digest can be faster than.
+fn digest(path: &Path) {
+    let (mut file, mut hasher, mut buffer) = (std::fs::File::open(path).unwrap(), Sha256::new(), vec![0; 128 << 10]);
+    loop {
+        let read = file.read(&mut buffer).unwrap();
+        if read == 0 {
+            break;
+        }
+        hasher.update(&buffer[..read]);
+    }
+    std::hint::black_box(hasher.finalize());
+}
+
+/// Changes the time of the file, as whoever writes it does: the next load hashes it.
+fn touch(path: &Path) {
+    std::fs::File::options().append(true).open(path).unwrap().set_modified(SystemTime::now()).unwrap();
+}
+
+/// S7.
+fn again(folder: &Folder) {
+    let path = folder.0.join("large.wasm");
+    std::fs::write(&path, large::module(14 << 20)).unwrap();
+    let host = Host::new(&format!(r#"{{"cache_dir": {:?}}}"#, folder.0.join("cache")));
+    let manifest = Manifest::new(&folder.0, "large.wasm", "");
+    let start = Instant::now();
+    drop(host.load(&manifest));
+    println!("compiling a module of {} bytes: {:.1} s", std::fs::metadata(&path).unwrap().len(), start.elapsed().as_secs_f64());
+    let load = |n: u64| (0..n).for_each(|_| drop(host.load(&manifest)));
+    let load_changed = |n: u64| {
+        (0..n).for_each(|_| {
+            touch(&path);
+            drop(host.load(&manifest));
+        });
+    };
+    let group = || Group::new("loading it again").case("SHA-256 of the file alone", |n| (0..n).for_each(|_| digest(&path)));
+    group().case("from the cache on disk, the file may have changed", load_changed).measure(41, 100.0);
+    let other = host.load(&manifest);
+    group().case("while another plugin has the module, the file may have changed", load_changed).measure(41, 100.0);
+    // A file is known by its time once that is a few seconds old.
+    while SystemTime::now().duration_since(std::fs::metadata(&path).unwrap().modified().unwrap()).unwrap().as_secs() < 5 {
+        std::thread::yield_now();
+    }
+    drop(host.load(&manifest));
+    group().case("while another plugin has the module", load).measure(41, 100.0);
+    drop(other);
+    group().case("from the cache on disk", load).measure(41, 100.0);
+}
+
+/// What any host pays for a fresh instance, with the same allocator: instantiate, alloc, write, call, read.
+struct Raw {
+    engine: Engine,
+    pre: InstancePre<()>,
+}
+
+impl Raw {
+    fn new(module: &[u8]) -> Self {
+        let scan = PoolingAllocationConfig::is_pagemap_scan_available();
+        let mut pooling = PoolingAllocationConfig::new();
+        pooling.linear_memory_keep_resident(if scan { 8 << 20 } else { 64 << 10 });
+        let mut config = Config::new();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
+        let engine = Engine::new(&config).unwrap();
+        let pre = Linker::new(&engine).instantiate_pre(&Module::new(&engine, module).unwrap()).unwrap();
+        Raw { engine, pre }
+    }
+
+    fn call(&self, input: &[u8]) {
+        let mut store = Store::new(&self.engine, ());
+        let instance = self.pre.instantiate(&mut store).unwrap();
+        let memory = instance.get_memory(&mut store, "memory").unwrap();
+        let alloc = instance.get_typed_func::<i32, i32>(&mut store, "alloc").unwrap();
+        let echo = instance.get_typed_func::<(i32, i32), i64>(&mut store, "echo").unwrap();
+        let at = alloc.call(&mut store, input.len() as i32).unwrap();
+        memory.data_mut(&mut store)[at as usize..][..input.len()].copy_from_slice(input);
+        let result = echo.call(&mut store, (at, input.len() as i32)).unwrap() as u64;
+        let (at, size) = ((result >> 32) as usize, result as u32 as usize);
+        std::hint::black_box(memory.data(&store)[at..at + size].to_vec());
+    }
+}
+
+/// S6.
+fn fresh(folder: &Folder) {
+    let module = wat::parse_str(include_str!("support/echo.wat")).unwrap();
+    std::fs::write(folder.0.join("echo.wasm"), &module).unwrap();
+    let host = Host::new("");
+    let load = |more: &str| host.load(&Manifest::new(&folder.0, "echo.wasm", more)).start();
+    let (warm, fresh) = (load(""), load(", pool: {instance_per_call: true}"));
+    let raw = Raw::new(&module);
+    let input = format!("[{}1]", "1234567,".repeat(12));
+    Group::new(format!("echo of {} B, an instance for every call", input.len()))
+        .case("raw wasmtime: instantiate, alloc, write, call, read", |n| (0..n).for_each(|_| raw.call(input.as_bytes())))
+        .case("flowplug_plugin_call, instance_per_call", |n| (0..n).for_each(|_| fresh.call("echo", &input)))
+        .case("flowplug_plugin_call, warm", |n| (0..n).for_each(|_| warm.call("echo", &input)))
+        .measure(41, 5.0);
+}
+
+fn main() {
+    let folder = Folder::new();
+    fresh(&folder);
+    again(&folder);
+}
