@@ -134,6 +134,23 @@ fn digest(path: &Path) {
     std::hint::black_box(hasher.finalize());
 }
 
+/// S6 for a guest that is slow to initialise.
+fn snapshot(folder: &Folder) {
+    let module = concat!(env!("CARGO_MANIFEST_DIR"), "/target/plugins/fixture-wasm-go/plugin.wasm");
+    std::fs::copy(module, folder.0.join("go.wasm")).expect("run `make plugins` first");
+    let host = Host::new("");
+    let load = |more: &str| host.load(&Manifest::new(&folder.0, "go.wasm", more)).start();
+    let each = load(", pool: {instance_per_call: true}");
+    let from_snapshot = load(", pool: {instance_per_call: true, snapshot: shared_seed}");
+    let warm = load("");
+    let input = format!(r#"{{"context":{{}},"content":{{"do":"echo","text":"{}"}}}}"#, "x".repeat(100));
+    Group::new(format!("a call of a Go plugin with {} B, an instance for every call", input.len()))
+        .case("_initialize runs for each", |n| (0..n).for_each(|_| each.call("command", &input)))
+        .case("from a snapshot", |n| (0..n).for_each(|_| from_snapshot.call("command", &input)))
+        .case("warm", |n| (0..n).for_each(|_| warm.call("command", &input)))
+        .measure(41, 20.0);
+}
+
 /// Changes the time of the file, as whoever writes it does: the next load hashes it.
 fn touch(path: &Path) {
     std::fs::File::options().append(true).open(path).unwrap().set_modified(SystemTime::now()).unwrap();
@@ -219,6 +236,11 @@ fn fresh(folder: &Folder) {
 
 fn main() {
     let folder = Folder::new();
-    fresh(&folder);
-    again(&folder);
+    // `cargo bench --bench load -- fresh`: one of them.
+    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    for (name, part) in [("fresh", fresh as fn(&Folder)), ("snapshot", snapshot), ("again", again)] {
+        if asked.is_empty() || asked.iter().any(|asked| asked == name) {
+            part(&folder);
+        }
+    }
 }

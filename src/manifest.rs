@@ -153,6 +153,8 @@ pub struct WasmConfig {
     pub wait_timeout: Duration,
     /// A fresh instance for every call.
     pub instance_per_call: bool,
+    /// Whether instances begin where `_initialize` ended once.
+    pub snapshot: Snapshot,
     /// Hosts that `HTTPRequest` may reach.
     pub http: Vec<HostPattern>,
     /// Bytes.
@@ -167,6 +169,30 @@ pub struct WasmConfig {
     pub fuel: Option<u64>,
     /// Lower-case hex.
     pub sha256: Option<String>,
+}
+
+/// Whether the instances of a wasm plugin begin as copies of one on which `_initialize` has run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Snapshot {
+    /// Each runs it.
+    #[default]
+    Off,
+    /// It ran once, without random numbers, clocks, files and the host: it fails if it asks for any.
+    Strict,
+    /// The same, but it may read random numbers and the clock, of which every instance then has the same: seeds of hashes
+    /// and generators, and the time of its start.
+    SharedSeed,
+}
+
+impl Snapshot {
+    /// `off`, `strict` or `shared_seed`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Snapshot::Off => "off",
+            Snapshot::Strict => "strict",
+            Snapshot::SharedSeed => "shared_seed",
+        }
+    }
 }
 
 /// A folder that a wasm plugin asks for.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::call::{Call, Deadline, Sink};
 use crate::error::{Error, Kind, Result, clean};
 use crate::host::{Level, PluginContext};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Snapshot};
 
 use cache::Cache;
 use compile::{Compiled, Order};
@@ -38,6 +38,7 @@ mod module;
 mod output;
 mod pool;
 mod requests;
+mod snapshot;
 mod stack;
 mod state;
 mod sync;
@@ -127,9 +128,13 @@ impl Plugin {
             .cache_dir
             .as_deref()
             .and_then(|folder| Cache::open(folder, settings.cache_size).inspect_err(|text| context.log(0, Level::Warn, text, &[])).ok());
-        let order = Order { machine, context: &context, cache, deadline: &deadline, cancel: call.cancel.as_ref() };
-        let compiled = compile::compile(order, &artifact)?;
-        let interface = Interface::of(&compiled.module)?;
+        let snapshot = manifest.wasm.as_ref().map_or(Snapshot::Off, |config| config.snapshot);
+        let order = Order { machine, context: &context, snapshot, cache, deadline: &deadline, cancel: call.cancel.as_ref() };
+        let compiled = compile::compile(&order, &artifact)?;
+        let mut interface = Interface::of(&compiled.module)?;
+        if compiled.initialised {
+            interface.start = None;
+        }
         deadline.moment();
         let current = || Current::new(call, Running::Own(""), deadline.clone().at_most(grants.timeout), call.chain);
         let blueprint = Blueprint::new(machine, &compiled.module, interface, Arc::clone(&context), current())?;

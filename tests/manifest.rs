@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use flowplug::call::Deadline;
 use flowplug::error::{Error, Kind};
-use flowplug::manifest::{self, Manifest, RestartPolicy, RuntimeKind, Tls};
+use flowplug::manifest::{self, Manifest, RestartPolicy, RuntimeKind, Snapshot, Tls};
 use serde_json::{Value, json};
 
 #[path = "manifest/errors.rs"]
@@ -81,7 +81,12 @@ fn the_example_has_its_values() {
     let wasm = manifest.wasm.as_ref().unwrap();
     assert_eq!((wasm.max_instances, wasm.wait_timeout, wasm.timeout), (4, Duration::from_secs(5), Duration::from_secs(30)));
     assert_eq!((wasm.memory_max, wasm.http_max_response, wasm.fuel, wasm.sha256.as_ref()), (64 << 20, 10 << 20, None, None));
-    assert!(wasm.http[1].matches("a.example.org", 443) && wasm.filesystem[0].writable && !wasm.instance_per_call);
+    assert!(
+        wasm.http[1].matches("a.example.org", 443)
+            && wasm.filesystem[0].writable
+            && !wasm.instance_per_call
+            && wasm.snapshot == Snapshot::Off
+    );
     assert!(manifest.config_schema.is_some());
 }
 
@@ -94,7 +99,7 @@ fn what_is_null_or_empty_has_its_default() {
         );
         assert_eq!(parse(&text).to_json(), defaults, "{text}");
         let deeper = format!(
-            "name: least\nruntime: wasm\nprovides:\n  module: {absent}\n  abilities: {absent}\n  provider: {absent}\nwasm:\n  module: p.wasm\n  pool:\n    max_instances: {absent}\n    wait_timeout: {absent}\n    instance_per_call: {absent}\n  permissions:\n    http: {absent}\n    filesystem: {absent}\n    memory: {absent}\n    execution:\n      timeout: {absent}\n      fuel: {absent}\n    http_max_response: {absent}\n"
+            "name: least\nruntime: wasm\nprovides:\n  module: {absent}\n  abilities: {absent}\n  provider: {absent}\nwasm:\n  module: p.wasm\n  pool:\n    max_instances: {absent}\n    wait_timeout: {absent}\n    instance_per_call: {absent}\n    snapshot: {absent}\n  permissions:\n    http: {absent}\n    filesystem: {absent}\n    memory: {absent}\n    execution:\n      timeout: {absent}\n      fuel: {absent}\n    http_max_response: {absent}\n"
         );
         assert_eq!(parse(&deeper).to_json(), defaults, "{deeper}");
         let grpc = format!(

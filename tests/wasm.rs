@@ -23,5 +23,7 @@ mod imports;
 mod load;
 #[path = "wasm/sharing.rs"]
 mod sharing;
+#[path = "wasm/snapshot.rs"]
+mod snapshot;
 #[path = "wasm/wasi.rs"]
 mod wasi;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::manifest::hosts::HostPattern;
 use crate::manifest::reader::{Field, Reader, Section};
-use crate::manifest::{FsPermission, GrpcConfig, Restart, RestartPolicy, Tls, WasmConfig, units};
+use crate::manifest::{FsPermission, GrpcConfig, Restart, RestartPolicy, Snapshot, Tls, WasmConfig, units};
 
 /// The default of `http_max_response`, in bytes.
 const HTTP_MAX_RESPONSE: (&str, u64) = ("10MB", 10 << 20);
@@ -41,12 +41,14 @@ pub(crate) fn grpc(reader: &mut Reader, field: Option<Field<'_>>, needed: bool) 
 pub(crate) fn wasm(reader: &mut Reader, field: Option<Field<'_>>, needed: bool) -> Option<(WasmConfig, Value)> {
     let section = reader.section(field, &["module", "permissions", "pool", "sha256"])?;
     let module = path(reader, &section, "module", needed, "the path of the .wasm file");
-    let pool = reader.section(section.field("pool"), &["max_instances", "wait_timeout", "instance_per_call"]);
+    let pool = reader.section(section.field("pool"), &["max_instances", "wait_timeout", "instance_per_call", "snapshot"]);
     let pool_field = |name: &str| pool.as_ref().and_then(|pool| pool.field(name));
     // Zero is what Go marshals where nothing was set.
     let max_instances = reader.number(pool_field("max_instances"), u32::MAX.into()).filter(|n| *n > 0).map_or(4, |n| n as u32);
     let (wait_text, wait_timeout) = limit(reader, pool.as_ref(), "wait_timeout", "5s", 5_000);
     let instance_per_call = reader.bool(pool_field("instance_per_call")).unwrap_or(false);
+    let snapshots = [Snapshot::Off, Snapshot::Strict, Snapshot::SharedSeed].map(|snapshot| (snapshot.name(), snapshot));
+    let snapshot = reader.choice(pool_field("snapshot"), "invalid value", &snapshots).unwrap_or_default();
     let known = ["http", "filesystem", "memory", "execution", "http_max_response"];
     let permissions = reader.section(section.field("permissions"), &known);
     let http = http(reader, permissions.as_ref());
@@ -61,7 +63,7 @@ pub(crate) fn wasm(reader: &mut Reader, field: Option<Field<'_>>, needed: bool) 
     let (sha256_text, sha256) = digest(reader, &section).unzip();
     let json = json!({
         "module": module,
-        "pool": {"max_instances": max_instances, "wait_timeout": wait_text, "instance_per_call": instance_per_call},
+        "pool": {"max_instances": max_instances, "wait_timeout": wait_text, "instance_per_call": instance_per_call, "snapshot": snapshot.name()},
         "permissions": {
             "http": hosts_json(&http),
             "filesystem": filesystem.iter().map(|f| json!({"path": f.path, "mode": f.mode()})).collect::<Vec<_>>(),
@@ -76,6 +78,7 @@ pub(crate) fn wasm(reader: &mut Reader, field: Option<Field<'_>>, needed: bool) 
         max_instances,
         wait_timeout,
         instance_per_call,
+        snapshot,
         http,
         http_max_response,
         filesystem,

@@ -7,20 +7,25 @@ use std::task::Waker;
 use std::time::SystemTime;
 
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use wasmtime::Module;
 
-use super::artifact::Artifact;
+use super::artifact::{Artifact, hex};
 use super::bounds::{self, Permit};
 use super::cache::Cache;
 use super::engine::Machine;
+use super::snapshot::{self, Sandbox};
 use crate::call::{self, Cancel, Deadline};
 use crate::error::{Error, Kind, Result, clean};
 use crate::host::PluginContext;
+use crate::manifest::Snapshot;
 use crate::sys;
 
 /// A compiled module. Whoever loads it again while one of these lives gets the same one.
 pub(super) struct Compiled {
     pub(super) module: Module,
+    /// It begins where `_initialize` ended.
+    pub(super) initialised: bool,
     /// Functions that it has, those imported aside.
     functions: u64,
 }
@@ -28,52 +33,40 @@ pub(super) struct Compiled {
 /// On whose behalf a module is compiled, and for how long.
 pub(super) struct Order<'a> {
     pub(super) machine: &'static Machine,
-    pub(super) context: &'a PluginContext,
+    pub(super) context: &'a Arc<PluginContext>,
+    pub(super) snapshot: Snapshot,
     pub(super) cache: Option<Cache>,
     pub(super) deadline: &'a Deadline,
     pub(super) cancel: Option<&'a Cancel>,
 }
 
 /// The artifact's module: the one of this process, or the one on disk, or a new one.
-pub(super) fn compile(order: Order<'_>, artifact: &Artifact) -> Result<Arc<Compiled>> {
-    let (name, max) = (name(order.machine, artifact), order.context.grants().module_functions);
+pub(super) fn compile(order: &Order<'_>, artifact: &Artifact) -> Result<Arc<Compiled>> {
+    snapshot::check(order.snapshot, order.context)?;
+    let (name, max) = (order.name(artifact), order.context.grants().module_functions);
     let checked = |found: Arc<Compiled>| bounds::check_count(found.functions, max).map(|()| found);
-    if let Some(found) = kept(order.machine, &name, order.cache.as_ref()) {
+    if let Some(found) = order.kept(&name) {
         return checked(found);
     }
-    let permit = Permit::take(order.deadline, &order.cancels())?;
+    let permit = Arc::new(Permit::take(order.deadline, &order.cancels())?);
     // What another load has compiled in the meantime.
-    if let Some(found) = kept(order.machine, &name, order.cache.as_ref()) {
+    if let Some(found) = order.kept(&name) {
         return checked(found);
     }
     let bytes = artifact.bytes()?;
     let functions = bounds::check(&bytes, max)?;
+    let bytes = order.initialised(bytes, &permit)?;
     order.progress("compile", 0, functions);
-    let (machine, cache) = (order.machine, order.cache.clone());
+    let (machine, cache, initialised) = (order.machine, order.cache.clone(), order.snapshot != Snapshot::Off);
     let compiled = order.apart(permit, move || {
         let module = Module::from_binary(&machine.engine, &bytes).map_err(|e| invalid(&e))?;
         if let Some(cache) = cache {
             cache.put(&name, &module, functions);
         }
-        Ok(keep(name, Compiled { module, functions }))
+        Ok(keep(name, Compiled { module, initialised, functions }))
     })??;
     order.progress("compile", functions, functions);
     Ok(compiled)
-}
-
-/// The name under which a module is kept: all that what it was compiled to depends on.
-fn name(machine: &Machine, artifact: &Artifact) -> String {
-    let mut hasher = DefaultHasher::new();
-    machine.engine.precompile_compatibility_hash().hash(&mut hasher);
-    format!("{}-{:016x}", artifact.digest, hasher.finish())
-}
-
-fn kept(machine: &Machine, name: &str, cache: Option<&Cache>) -> Option<Arc<Compiled>> {
-    if let Some(found) = living().get(name).and_then(Weak::upgrade) {
-        return Some(found);
-    }
-    let (module, functions) = cache?.get(&machine.engine, name)?;
-    Some(keep(name.to_owned(), Compiled { module, functions }))
 }
 
 /// Makes a module known; of two under one name, the first.
@@ -95,12 +88,46 @@ fn living() -> MutexGuard<'static, HashMap<String, Weak<Compiled>>> {
 }
 
 impl Order<'_> {
+    /// The name under which a module is kept: all that what it was compiled to depends on.
+    fn name(&self, artifact: &Artifact) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.machine.engine.precompile_compatibility_hash().hash(&mut hasher);
+        let name = format!("{}-{:016x}", artifact.digest, hasher.finish());
+        if self.snapshot == Snapshot::Off {
+            return name;
+        }
+        // What an initialised module can know: its plugin's identity, by its arguments.
+        let known = [env!("CARGO_PKG_VERSION"), self.snapshot.name(), self.context.identity()].join("\n");
+        format!("{name}-{}", hex(&Sha256::digest(known)))
+    }
+
+    fn kept(&self, name: &str) -> Option<Arc<Compiled>> {
+        if let Some(found) = living().get(name).and_then(Weak::upgrade) {
+            return Some(found);
+        }
+        let (module, functions) = self.cache.as_ref()?.get(&self.machine.engine, name)?;
+        Some(keep(name.to_owned(), Compiled { module, initialised: self.snapshot != Snapshot::Off, functions }))
+    }
+
+    /// The module that begins where `_initialize` ended, if that is asked for.
+    fn initialised(&self, bytes: Vec<u8>, permit: &Arc<Permit>) -> Result<Vec<u8>> {
+        if self.snapshot == Snapshot::Off {
+            return Ok(bytes);
+        }
+        let (machine, context, snapshot) = (self.machine, Arc::clone(self.context), self.snapshot);
+        let sandbox = Sandbox { machine, context, snapshot, deadline: self.deadline.clone(), cancel: self.cancel.cloned() };
+        self.progress("snapshot", 0, 1);
+        let bytes = self.apart(Arc::clone(permit), move || sandbox.take(&bytes))??;
+        self.progress("snapshot", 1, 1);
+        Ok(bytes)
+    }
+
     fn cancels(&self) -> [Option<&Cancel>; 2] {
         [self.cancel, Some(&self.context.ending)]
     }
 
     /// Does the work on a thread that is left behind, permit and all, if the deadline passes or the call is cancelled first.
-    fn apart<R: Send + 'static>(&self, permit: Permit, work: impl FnOnce() -> R + Send + 'static) -> Result<R> {
+    fn apart<R: Send + 'static>(&self, permit: Arc<Permit>, work: impl FnOnce() -> R + Send + 'static) -> Result<R> {
         let (sender, receiver) = mpsc::channel();
         let waker: Arc<Mutex<Option<Waker>>> = Arc::default();
         let wake = WakeAtEnd(Arc::clone(&waker));

@@ -122,7 +122,7 @@ impl Blueprint {
 }
 
 /// The data of a store for the call that will run in it; with a rate for its output where it has WASI.
-fn state(
+pub(super) fn state(
     context: &Arc<PluginContext>,
     interface: &Arc<Interface>,
     wasi: Option<(&Arc<Rate>, &Vec<wasi::Folder>)>,
@@ -145,7 +145,7 @@ fn state(
 }
 
 /// What each run of a guest begins with: the next tick is looked at, and the fuel is full.
-fn begin(store: &mut Store<State>) -> Result<()> {
+pub(super) fn begin(store: &mut Store<State>) -> Result<()> {
     store.set_epoch_deadline(1);
     if let Some(fuel) = store.data().context.grants().fuel {
         store.set_fuel(fuel).map_err(|e| Error::new(Kind::Internal, format!("The fuel could not be set: {e:#}.")))?;

@@ -153,7 +153,10 @@ impl Setup {
     }
 
     pub(crate) fn load(&self, wat: &str, call: &Call) -> Result<Arc<Plugin>> {
-        let module = wat::parse_str(wat).unwrap_or_else(|e| panic!("{e}\n{wat}"));
+        self.load_module(&wat::parse_str(wat).unwrap_or_else(|e| panic!("{e}\n{wat}")), call)
+    }
+
+    pub(crate) fn load_module(&self, module: &[u8], call: &Call) -> Result<Arc<Plugin>> {
         std::fs::write(self.folder.0.join("plugin.wasm"), module).unwrap();
         let text = format!("name: test\nruntime: wasm\nwasm:\n  module: ./plugin.wasm\n{}", self.wasm);
         let manifest = Manifest::parse(text.as_bytes(), &self.folder.0, true).unwrap();
