@@ -138,6 +138,13 @@ impl Error {
         }))
     }
 
+    /// The same error with another message in whole sentences.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.0.message = message.into();
+        self
+    }
+
     /// The same error with the identity of the plugin it concerns, unless it names one already.
     #[must_use]
     pub fn with_plugin(mut self, identity: &str) -> Self {

@@ -25,5 +25,7 @@ mod load;
 mod sharing;
 #[path = "wasm/snapshot.rs"]
 mod snapshot;
+#[path = "wasm/traps.rs"]
+mod traps;
 #[path = "wasm/wasi.rs"]
 mod wasi;

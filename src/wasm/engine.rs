@@ -4,6 +4,7 @@
 //! a [`Ticking`], that is, while a plugin is loaded.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -138,6 +139,13 @@ fn pooling() -> PoolingAllocationConfig {
     pooling
 }
 
+/// Moves with every epoch: whether a tick has passed is known without reading the clock. Never 0.
+pub(super) fn ticks() -> u64 {
+    TICKS.load(Ordering::Relaxed)
+}
+
+static TICKS: AtomicU64 = AtomicU64::new(1);
+
 /// While one of these lives, the epoch of its machine moves.
 pub(super) struct Ticking(&'static Machine);
 
@@ -168,6 +176,7 @@ impl Machine {
         loop {
             std::thread::sleep(TICK);
             self.engine.increment_epoch();
+            TICKS.fetch_add(1, Ordering::Relaxed);
             let mut ticker = self.ticker();
             if ticker.holders == 0 {
                 ticker.running = false;

@@ -3,6 +3,7 @@
 
 use std::pin::pin;
 
+use serde_json::{Value, json};
 use wasmtime::Caller;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{WasiSnapshotPreview1, fd_close, path_filestat_get, path_open as open};
@@ -11,6 +12,7 @@ use wiggle::GuestMemory;
 
 use super::memory;
 use super::state::State;
+use crate::error::clean;
 
 /// `errno` of preview 1.
 const ACCESS: i32 = 2;
@@ -18,6 +20,9 @@ const FAULT: i32 = 21;
 const IO: i32 = 29;
 const TOO_MANY: i32 = 33;
 const NAME_TOO_LONG: i32 = 37;
+const NOT_PERMITTED: i32 = 63;
+const READ_ONLY: i32 = 69;
+const NOT_CAPABLE: i32 = 76;
 
 /// The most descriptors of an instance: each is one of the host's.
 const OPEN_MAX: i32 = 256;
@@ -29,13 +34,16 @@ const SYMBOLIC_LINK: u8 = 7;
 const FILETYPE: usize = 16;
 const FILESTAT: usize = 64;
 
+/// The most bytes of a path that are shown.
+const SHOWN: usize = 256;
+
 /// The longest path, in bytes.
 const PATH_MAX: usize = 4096;
 
 /// What wasmtime-wasi may copy for one of these calls, in bytes.
 const FUEL: usize = 64 << 10;
 
-/// `path_open`, after a look at what is there.
+/// `path_open`, after a look at what is there. What is refused is kept for the trap that may follow.
 #[expect(clippy::too_many_arguments, reason = "the function's own")]
 pub(super) fn path_open(
     mut caller: Caller<'_, State>,
@@ -51,6 +59,7 @@ pub(super) fn path_open(
 ) -> wasmtime::Result<i32> {
     let Ok(memory) = memory::of(&mut caller) else { return Ok(FAULT) };
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    state.call.look(&state.context)?;
     let Some(wasi) = state.wasi.as_deref_mut() else { return Ok(IO) };
     let Ok(name) = memory::slice(bytes, path, len) else { return Ok(FAULT) };
     if name.len() > PATH_MAX {
@@ -58,6 +67,7 @@ pub(super) fn path_open(
     }
     // What is not there, or not to be seen, is left to the call itself: it makes a file, or says what is wrong.
     if filetype(wasi, dir, lookup, name)?.is_some_and(|found| !matches!(found, DIRECTORY | REGULAR_FILE | SYMBOLIC_LINK)) {
+        state.call.denied = Some(refused(name, "it is neither a regular file nor a folder"));
         return Ok(ACCESS);
     }
     wasi.set_hostcall_fuel(FUEL);
@@ -66,7 +76,22 @@ pub(super) fn path_open(
         let open = pin!(open(wasi, &mut memory, dir, lookup, path, len, how, rights, inheriting, flags, opened));
         poll_noop(open).unwrap_or(Ok(IO))?
     };
-    if errno == 0 { within_bound(wasi, bytes, opened) } else { Ok(errno) }
+    match errno {
+        0 => return within_bound(wasi, bytes, opened),
+        ACCESS | NOT_PERMITTED | READ_ONLY | NOT_CAPABLE => {
+            let name = memory::slice(bytes, path, len).unwrap_or_default();
+            state.call.denied =
+                Some(refused(name, "it leads out of what was granted, or asks for more than was (wasm.permissions.filesystem)"));
+        }
+        _ => {}
+    }
+    Ok(errno)
+}
+
+fn refused(name: &[u8], why: &str) -> Box<Value> {
+    let target = clean(&String::from_utf8_lossy(name), SHOWN);
+    let why = format!("The file {target:?} was not opened: {why}.");
+    Box::new(json!({"what": "filesystem", "target": target, "rule": "wasm.permissions.filesystem", "why": why}))
 }
 
 /// Takes back a descriptor past the bound. Numbers that are free are given out first, so the number bounds how many are open.

@@ -102,7 +102,7 @@ impl Blueprint {
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(tick);
         begin(&mut store)?;
-        let inner = self.pre.instantiate(&mut store).map_err(|e| trap::failure(e, &store.data().limits))?;
+        let inner = self.pre.instantiate(&mut store).map_err(|e| trap::failure(e, store.data()))?;
         let mistyped = |e: wasmtime::Error| Error::new(Kind::Internal, format!("An export that was checked has another type: {e:#}."));
         let memory = inner.get_memory(&mut store, "memory").ok_or_else(|| Error::new(Kind::LoadFailed, "The module has no memory."))?;
         let alloc = if self.interface.alloc { Some(inner.get_typed_func(&mut store, "alloc").map_err(mistyped)?) } else { None };
@@ -140,6 +140,7 @@ pub(super) fn state(
         guest: Guest::default(),
         last_error: String::new(),
         wasi,
+        ended: false,
         output,
     })
 }
@@ -348,7 +349,7 @@ impl Instance {
     fn failed(&mut self, error: wasmtime::Error) -> Error {
         self.broken = true;
         self.flush();
-        trap::failure(error, &self.store.data().limits)
+        trap::failure(error, self.store.data())
     }
 
     /// The guest has returned: in time, if the clock ran at all, and nobody has ended its call meanwhile. A host call that

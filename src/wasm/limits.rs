@@ -11,8 +11,17 @@ pub(super) struct Limits {
     memory: Meter,
     /// Elements of all tables.
     tables: Meter,
-    /// A growth was denied in the call that runs.
-    denied: bool,
+    /// The last growth that was denied in the call that runs.
+    denied: Option<Denied>,
+}
+
+/// What a guest wanted and did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// Memories of so many bytes together.
+    Memory { wanted: usize },
+    /// Tables of so many elements together.
+    Tables { wanted: usize },
 }
 
 #[derive(Clone, Copy)]
@@ -24,15 +33,17 @@ struct Meter {
 }
 
 impl Meter {
-    fn grow(&mut self, current: usize, desired: usize) -> bool {
+    /// Takes what a growth needs, or says what it would all have come to.
+    fn grow(&mut self, current: usize, desired: usize) -> Result<(), usize> {
         let more = desired.saturating_sub(current);
         self.last = 0;
-        let granted = self.used.checked_add(more).is_some_and(|sum| sum <= self.max);
-        if granted {
-            self.used += more;
-            self.last = more;
+        let wanted = self.used.saturating_add(more);
+        if wanted > self.max {
+            return Err(wanted);
         }
-        granted
+        self.used = wanted;
+        self.last = more;
+        Ok(())
     }
 
     fn failed(&mut self) {
@@ -44,16 +55,16 @@ impl Limits {
     /// Bounds for one instance; `memory` in bytes.
     pub(super) fn new(memory: u64) -> Self {
         let max = usize::try_from(memory).unwrap_or(usize::MAX);
-        Limits { memory: Meter { max, used: 0, last: 0 }, tables: Meter { max: TABLE_ELEMENTS, used: 0, last: 0 }, denied: false }
+        Limits { memory: Meter { max, used: 0, last: 0 }, tables: Meter { max: TABLE_ELEMENTS, used: 0, last: 0 }, denied: None }
     }
 
     /// A call begins.
     pub(super) fn begin(&mut self) {
-        self.denied = false;
+        self.denied = None;
     }
 
-    /// Whether a growth was denied since the call began.
-    pub(super) fn denied(&self) -> bool {
+    /// What was denied last since the call began.
+    pub(super) fn denied(&self) -> Option<Denied> {
         self.denied
     }
 
@@ -70,9 +81,8 @@ impl Limits {
 
 impl ResourceLimiter for Limits {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = self.memory.grow(current, desired);
-        self.denied |= !granted;
-        Ok(granted)
+        let grown = self.memory.grow(current, desired).map_err(|wanted| self.denied = Some(Denied::Memory { wanted }));
+        Ok(grown.is_ok())
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -81,9 +91,8 @@ impl ResourceLimiter for Limits {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = self.tables.grow(current, desired);
-        self.denied |= !granted;
-        Ok(granted)
+        let grown = self.tables.grow(current, desired).map_err(|wanted| self.denied = Some(Denied::Tables { wanted }));
+        Ok(grown.is_ok())
     }
 
     fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -113,12 +122,12 @@ mod tests {
         let mut limits = Limits::new(100);
         assert!(limits.memory_growing(0, 60, None).unwrap());
         assert!(!limits.memory_growing(0, 41, None).unwrap());
-        assert!(limits.denied());
+        assert_eq!(limits.denied(), Some(Denied::Memory { wanted: 101 }));
         assert!(limits.memory_growing(0, 40, None).unwrap());
         limits.memory_grow_failed(wasmtime::Error::msg("the system has no room")).unwrap();
         assert_eq!(limits.memory_used(), 60);
         limits.begin();
-        assert!(limits.memory_growing(60, 100, None).unwrap() && !limits.denied());
+        assert!(limits.memory_growing(60, 100, None).unwrap() && limits.denied().is_none());
     }
 
     #[test]
@@ -126,5 +135,6 @@ mod tests {
         let mut limits = Limits::new(0);
         assert!(limits.table_growing(0, TABLE_ELEMENTS, None).unwrap());
         assert!(!limits.table_growing(0, 1, None).unwrap());
+        assert_eq!(limits.denied(), Some(Denied::Tables { wanted: TABLE_ELEMENTS + 1 }));
     }
 }

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use wasmtime::{Memory, StoreContextMut, TypedFunc, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
+use super::engine;
 use super::limits::Limits;
 use super::module::Interface;
 use super::output::Output;
+use super::trap;
 use crate::call::{self, Call, Cancel, Chain, Deadline};
-use crate::error::{Error, PLUGIN_TEXT_MAX, Result, clean};
+use crate::error::{Error, Kind, PLUGIN_TEXT_MAX, Result, clean};
 use crate::host::{self, PluginContext};
 use crate::sys::loan::Loan;
 
@@ -26,6 +29,8 @@ pub(super) struct State {
     pub(super) last_error: String,
     /// Only where the module imports WASI.
     pub(super) wasi: Option<Box<WasiP1Ctx>>,
+    /// WASI has been taken from it, because its call was over.
+    pub(super) ended: bool,
     pub(super) output: Option<Arc<Output>>,
 }
 
@@ -56,13 +61,32 @@ pub(super) struct Current {
     pub(super) traceparent: Box<str>,
     /// The clock of the deadline runs: at the end of the call it must be compared.
     pub(super) armed: bool,
+    /// The tick at which a host call last looked whether the call may go on; 0 before the first.
+    seen: u64,
+    /// What the host, or WASI, refused it last; for the trap that may follow.
+    pub(super) denied: Option<Box<Value>>,
 }
 
 impl Current {
     /// For `call`, whose effective deadline and chain these are.
     pub(super) fn new(call: &Call, running: Running, deadline: Deadline, chain: Chain) -> Self {
-        let armed = false;
-        Current { running, deadline, cancel: call.cancel.clone(), chain, tag: call.tag, traceparent: call.traceparent.clone(), armed }
+        let (cancel, traceparent) = (call.cancel.clone(), call.traceparent.clone());
+        Current { running, deadline, cancel, chain, tag: call.tag, traceparent, armed: false, seen: 0, denied: None }
+    }
+
+    /// `timeout` or `cancelled` if the call may not go on, looked at once a tick: a guest that only makes host calls, one
+    /// after the other, meets no other check.
+    pub(super) fn look(&mut self, context: &PluginContext) -> Result<()> {
+        let now = engine::ticks();
+        if self.seen == now {
+            return Ok(());
+        }
+        if self.seen != 0 {
+            self.armed = true;
+            self.check(context)?;
+        }
+        self.seen = now;
+        Ok(())
     }
 
     /// `timeout` or `cancelled` if the call may not go on; reads the clock.
@@ -74,6 +98,7 @@ impl Current {
 impl State {
     /// Asks the host on behalf of the call that runs. What fails is kept for `last_error`.
     pub(super) fn ask<R>(&mut self, request: impl FnOnce(&host::Caller<'_>) -> Result<R>) -> Result<R> {
+        self.call.look(&self.context)?;
         // A callback may block: the clock must run before it does.
         self.call.armed = true;
         self.call.deadline.moment();
@@ -94,14 +119,17 @@ impl State {
         let answer = call.chain.scope(|| request(&caller));
         match &answer {
             Ok(_) => self.last_error.clear(),
-            Err(error) => self.last_error = clean(error.message(), PLUGIN_TEXT_MAX),
+            Err(error) => self.refuse(error),
         }
         answer
     }
 
-    /// Keeps the text of a host call that failed before it reached the host.
+    /// Keeps why a host call failed, whether it reached the host or not.
     pub(super) fn refuse(&mut self, error: &Error) {
         self.last_error = clean(error.message(), PLUGIN_TEXT_MAX);
+        if error.kind() == Kind::PermissionDenied {
+            self.call.denied = Some(Box::new(trap::denial(error)));
+        }
     }
 }
 

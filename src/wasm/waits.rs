@@ -34,6 +34,7 @@ pub(super) fn random_get(mut caller: Caller<'_, State>, ptr: i32, len: i32) -> w
     let start = memory::offset(ptr);
     let place = start.checked_add(memory::offset(len)).and_then(|end| bytes.get_mut(start..end));
     let Some(place) = place else { return Ok(FAULT) };
+    state.call.look(&state.context)?;
     let many = place.len() > RANDOM_STEP;
     for step in place.chunks_mut(RANDOM_STEP) {
         if getrandom::fill(step).is_err() {

@@ -22,13 +22,22 @@ pub(super) const MODULE: &str = "wasi_snapshot_preview1";
 
 /// Defines all of it. What could block is ours: wasmtime-wasi's would hold the thread past every deadline.
 pub(super) fn define(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    p1::add_to_linker_sync(linker, |state: &mut State| &mut **state.wasi.get_or_insert_with(nothing))?;
+    p1::add_to_linker_sync(linker, within_call)?;
     linker.allow_shadowing(true);
     linker.func_wrap(MODULE, "path_open", files::path_open)?;
     linker.func_wrap(MODULE, "poll_oneoff", waits::poll_oneoff)?;
     linker.func_wrap(MODULE, "random_get", waits::random_get)?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+/// What a WASI function works on. Past the end of the call there is nothing: a guest in straight code, without a loop that
+/// would be ended, gets no more done.
+fn within_call(state: &mut State) -> &mut WasiP1Ctx {
+    if state.call.look(&state.context).is_err() && !std::mem::replace(&mut state.ended, true) {
+        state.wasi = Some(nothing());
+    }
+    state.wasi.get_or_insert_with(nothing)
 }
 
 /// A granted folder, held open: what a guest moves or links later does not change what the next instance sees.
@@ -73,7 +82,7 @@ pub(super) fn context(plugin: &PluginContext, folders: &[Folder], output: &Arc<O
     Ok(Box::new(builder.build_p1()))
 }
 
-/// For a store without WASI, whose guest has no import that would reach it.
+/// For a store without WASI, whose guest has no import that would reach it, and for a call that is over.
 fn nothing() -> Box<WasiP1Ctx> {
     Box::new(WasiCtxBuilder::new().build_p1())
 }
