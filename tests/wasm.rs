@@ -21,6 +21,8 @@ mod hostile;
 mod imports;
 #[path = "wasm/load.rs"]
 mod load;
+#[path = "wasm/mix.rs"]
+mod mix;
 #[path = "wasm/sharing.rs"]
 mod sharing;
 #[path = "wasm/snapshot.rs"]

@@ -40,6 +40,13 @@ impl Rate {
         self.admit_at(Instant::now())
     }
 
+    /// Counts so many as refused, without asking.
+    pub fn refuse(&self, more: u64) {
+        if let Some(window) = &mut *self.window.lock().unwrap_or_else(PoisonError::into_inner) {
+            window.refused += more;
+        }
+    }
+
     fn admit_at(&self, now: Instant) -> Admission {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let refused_before = match &*window {
@@ -72,7 +79,8 @@ mod tests {
         assert_eq!(rate.admit_at(start), admitted(0));
         assert_eq!(rate.admit_at(start), Admission::Refused);
         assert_eq!(rate.admit_at(start + Duration::from_millis(999)), Admission::Refused);
-        assert_eq!(rate.admit_at(start + Duration::from_secs(1)), admitted(2));
+        rate.refuse(5);
+        assert_eq!(rate.admit_at(start + Duration::from_secs(1)), admitted(7));
         assert_eq!(rate.admit_at(start + Duration::from_secs(1)), admitted(0));
         assert_eq!(Rate::new(0).admit_at(start), Admission::Refused);
     }

@@ -52,28 +52,49 @@ impl Output {
 
     fn write(&self, stream: Stream, bytes: &[u8]) {
         let mut line = std::mem::take(&mut *self.line(stream));
-        for part in bytes.split_inclusive(|b| *b == b'\n') {
+        let mut parts = bytes.split_inclusive(|b| *b == b'\n');
+        while let Some(part) = parts.next() {
             let (text, ended) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
+            let mut taken = true;
             for piece in text.chunks(LINE_MAX) {
                 if line.len() + piece.len() > LINE_MAX {
-                    self.emit(stream, &line);
+                    taken &= self.emit(stream, &line);
                     line.clear();
                 }
                 line.extend_from_slice(piece);
             }
             if ended {
-                self.emit(stream, &line);
+                taken &= self.emit(stream, &line);
                 line.clear();
+            }
+            if !taken {
+                self.drop_lines(parts, &mut line);
+                break;
             }
         }
         *self.line(stream) = line;
     }
 
-    /// Hands on one line; what is past the policy's rate is dropped, and the next second says how many.
-    fn emit(&self, stream: Stream, line: &[u8]) {
+    /// Counts lines past the rate, all of a write at once: a guest may write as many as its memory has bytes. What has no
+    /// line break yet stays.
+    #[cold]
+    fn drop_lines<'a>(&self, parts: impl Iterator<Item = &'a [u8]>, line: &mut Vec<u8>) {
+        let mut dropped = 0;
+        for part in parts {
+            if part.ends_with(b"\n") {
+                dropped += 1;
+            } else {
+                line.extend(part.iter().take(LINE_MAX));
+            }
+        }
+        self.rate.refuse(dropped);
+    }
+
+    /// Hands on one line; what is past the policy's rate is dropped (false), and the next second says how many.
+    fn emit(&self, stream: Stream, line: &[u8]) -> bool {
         let tag = self.tag.load(Ordering::Relaxed);
         match self.rate.admit() {
-            Admission::Refused => return,
+            Admission::Refused => return false,
             Admission::Admitted { refused_before: 0 } => {}
             Admission::Admitted { refused_before } => {
                 let text = format!("{refused_before} lines of output were dropped: more than the policy grants a second (rates.output).");
@@ -83,6 +104,7 @@ impl Output {
         let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
         let level = if stream == Stream::Out { Level::Info } else { Level::Warn };
         self.context.log(tag, level, &line, &[]);
+        true
     }
 
     fn line(&self, stream: Stream) -> MutexGuard<'_, Vec<u8>> {

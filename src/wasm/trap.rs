@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
+use wiggle::GuestError;
 
 use super::engine::{GUEST_STACK, TABLE_ELEMENTS};
 use super::limits::{Denied, Limits};
@@ -36,6 +37,7 @@ fn trapped(error: &wasmtime::Error) -> Error {
     }
     let (text, kind) = match error.downcast_ref::<Trap>() {
         Some(trap) => (trap.to_string(), kind(*trap)),
+        None if error.is::<GuestError>() => (format!("{:#}", error.root_cause()), "bad_pointer"),
         None => (error.root_cause().to_string(), "host"),
     };
     let text = clean(text.strip_prefix("wasm trap: ").unwrap_or(&text), PLUGIN_TEXT_MAX);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use once_cell::sync::OnceCell;
 use wasmtime::Linker;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::{FsPerms, HostMonotonicClock, WasiCtxBuilder};
+use wasmtime_wasi::{FsPerms, HostMonotonicClock, I32Exit, WasiCtxBuilder};
 
 use super::output::{Output, Stream};
 use super::state::State;
@@ -27,6 +27,8 @@ pub(super) fn define(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "path_open", files::path_open)?;
     linker.func_wrap(MODULE, "poll_oneoff", waits::poll_oneoff)?;
     linker.func_wrap(MODULE, "random_get", waits::random_get)?;
+    // wasmtime-wasi's has words of its own for a status past 125.
+    linker.func_wrap(MODULE, "proc_exit", |status: i32| -> wasmtime::Result<()> { Err(I32Exit(status).into()) })?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -46,6 +46,17 @@ fn output_past_the_rate_is_dropped() {
     let plugin = setup.started(&guest(&imports, &writer(1)));
     ask(&plugin, "write", &"x\n".repeat(1000)).unwrap();
     assert!(setup.host.taken().len() < 20);
+    // The next second says how many, of the many at once as of the one at a time.
+    let report = loop {
+        ask(&plugin, "write", "y\n").unwrap();
+        if let Some(report) = setup.host.taken().into_iter().find(|record| record.contains("dropped")) {
+            break report;
+        }
+        std::thread::yield_now();
+    };
+    let number: u64 = report.split(' ').find_map(|word| word.parse().ok().filter(|n| *n > 900)).unwrap();
+    assert!(report.contains("rates.output"), "{report}");
+    assert!(number >= 997, "{number}");
 }
 
 /// Sleeps by `poll_oneoff` for the nanoseconds at 600, on a clock.

@@ -1,0 +1,242 @@
+//! Hostile guests of every kind, many at a time: each ends with its own kind of error by its bound, the next call of the
+//! same plugin succeeds on an instance that nothing hostile has run in, and a sibling of the same module feels nothing.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use flowplug::error::{Kind, Result};
+use flowplug::wasm::Plugin;
+
+use crate::support::*;
+
+/// The deadline of what would never end.
+const SHORT: Duration = Duration::from_millis(60);
+/// How late it may end after that: 10 ms, 0.6 ms for each MiB of memory, and 50 ms under load. The test is ten times as patient.
+const BOUND: Duration = Duration::from_millis(10 + 64 * 6 / 10 + 50);
+const PATIENCE: Duration = Duration::from_millis(10 * BOUND.as_millis() as u64);
+/// Guests of one run of the test; `make soak` asks for a thousand by this variable.
+const COUNT: usize = 300;
+const COUNT_VARIABLE: &str = "FLOWPLUG_SOAK_HOSTILE";
+
+/// What a row does to its plugin.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// Calls a function with these parameters.
+    Call(&'static str, &'static str),
+    /// Sets the mode and makes a call, on an instance that is there.
+    Warm(&'static str),
+    /// Sets the mode and makes a call that needs a new instance.
+    Fresh(&'static str),
+    /// Sets the mode and loads another plugin of the module.
+    Load(&'static str),
+    /// Sets the mode and asks for the health, which waits 100 ms at most and never fails.
+    Health(&'static str),
+}
+
+/// How it ends: well, or with this kind of error and this `kind` in its details.
+type End = Option<(Kind, &'static str)>;
+
+const LATE: End = Some((Kind::Timeout, ""));
+const TRAP: End = Some((Kind::Trap, "unreachable"));
+const EXIT: End = Some((Kind::Trap, "exit"));
+const STACK: End = Some((Kind::Trap, "stack_overflow"));
+const MEMORY: End = Some((Kind::OutOfMemory, ""));
+const BAD: End = Some((Kind::InvalidResponse, ""));
+const WELL: End = None;
+
+#[rustfmt::skip]
+fn rows() -> Vec<(Act, End)> {
+    use Act::{Call, Fresh, Health, Load, Warm};
+    let mut rows = Vec::new();
+    for name in ["spin", "tree", "fill", "copy", "fills", "tables", "sleep", "polls", "random", "asks", "logs", "slow_asks", "random_asks", "floods", "lines"] {
+        rows.push((Call(name, ""), LATE));
+    }
+    for (name, kind) in [
+        ("unreachable", "unreachable"), ("divide", "integer_division_by_zero"), ("overflow", "integer_overflow"),
+        ("convert", "bad_conversion_to_integer"), ("load", "memory_out_of_bounds"), ("store", "memory_out_of_bounds"),
+        ("bulk", "memory_out_of_bounds"), ("indirect", "indirect_call_to_null"), ("element", "table_out_of_bounds"),
+        ("recurse", "stack_overflow"), ("exit", "exit"), ("exit_zero", "exit"), ("exit_negative", "exit"),
+        ("wild_write", "bad_pointer"),
+    ] {
+        rows.push((Call(name, ""), Some((Kind::Trap, kind))));
+    }
+    rows.extend([(Call("grow", ""), MEMORY), (Call("grow_all", ""), MEMORY), (Call("grow_table", ""), MEMORY), (Call("grow_politely", ""), WELL)]);
+    for name in ["outside", "over_the_end", "wraps", "four_gigabytes", "null_and_long"] {
+        rows.push((Call(name, ""), BAD));
+    }
+    for envelope in ["x", "[null,1]", "null", "\"\"", r#"{"data":1"#, r#"{"data":1}{}"#, r#"{"data":1,}"#, r#"{"data":"\u12"}"#, r#"{"data":01}"#] {
+        rows.push((Call("raw", envelope), BAD));
+    }
+    rows.extend([
+        (Call("raw", r#"{"error":"no"}"#), Some((Kind::Plugin, ""))),
+        (Call("raw", r#"{"data":1}"#), WELL), (Call("inside", r#" {"data":1}"#), WELL), (Call("odd", r#"{"data":1}"#), WELL), (Call("wild", ""), WELL),
+        (Warm("Az"), MEMORY), (Warm("Aw"), BAD), (Warm("Ao"), WELL),
+    ]);
+    let acts = [("l", LATE), ("p", LATE), ("m", LATE), ("t", TRAP), ("x", EXIT), ("0", EXIT), ("c", STACK), ("g", MEMORY)];
+    for (act, end) in acts {
+        let mode = |place: &str| -> &'static str { format!("{place}{act}").leak() };
+        rows.extend([(Fresh(mode("s")), end), (Fresh(mode("i")), end), (Fresh(mode("n")), end), (Warm(mode("a")), end)]);
+        rows.extend([(Load(mode("s")), end), (Load(mode("i")), end), (Health(mode("r")), end)]);
+        // A trap in free costs the instance and not the answer.
+        rows.push((Warm(mode("f")), if matches!(end, LATE) { LATE } else { WELL }));
+    }
+    rows
+}
+
+fn wat() -> String {
+    let imports = r#"
+        (import "flowbot" "get_config" (func $config (param i32 i32 i32) (result i32)))
+        (import "flowbot" "kv_get" (func $kv (param i32 i32 i32) (result i32)))
+        (import "flowbot" "kv_set" (func $set (param i32 i32 i32 i32) (result i32)))
+        (import "flowbot" "kv_delete" (func $delete (param i32 i32) (result i32)))
+        (import "flowbot" "http_request" (func $http (param i32 i32 i32 i32) (result i32)))
+        (import "flowbot" "emit_event" (func $emit (param i32 i32) (result i32)))
+        (import "flowbot" "log" (func $log (param i32 i32 i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+        (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))"#;
+    // Without a loop, so that nothing but the function's entry would look at the clock by itself.
+    let fills = "(memory.fill (i32.const 2048) (i32.const 7) (local.get $n))".repeat(1000);
+    let asks = "(drop (call $config (i32.const 84) (i32.const 4) (i32.const 900)))".repeat(2000);
+    let randoms = "(drop (call $random (i32.const 4096) (i32.const 250000)))".repeat(10_000);
+    let body = include_str!("mix.wat").replace(";; FILLS", &fills).replace(";; ASKS", &asks).replace(";; RANDOMS", &randoms);
+    guest(imports, &body)
+        .replace(r#"(func $alloc (export "alloc")"#, "(func $alloc")
+        .replace(r#"(func (export "free") (param i32) (global.set $next (i32.const 65536)))"#, "")
+}
+
+/// A plugin whose host decides what goes wrong.
+struct Victim {
+    setup: Setup,
+    mode: Arc<Mutex<String>>,
+    plugin: Arc<Plugin>,
+}
+
+impl Victim {
+    fn new(wat: &str, instances: u32) -> Self {
+        let mut setup = Setup::new();
+        setup.grants.max_instances = instances;
+        (setup.grants.rates.log, setup.grants.rates.output) = (100, 100);
+        let mode = Arc::new(Mutex::new(String::new()));
+        let told = Arc::clone(&mode);
+        setup.host.on_config(move |_, key| match key {
+            "slow" => {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_millis(1) {
+                    std::hint::spin_loop();
+                }
+                Ok(None)
+            }
+            _ => Ok(Some(told.lock().unwrap().clone().into_bytes())),
+        });
+        let plugin = setup.started(wat);
+        Victim { setup, mode, plugin }
+    }
+
+    fn set(&self, mode: &str) {
+        mode.clone_into(&mut self.mode.lock().unwrap());
+    }
+
+    /// Runs one row; how long it took past its deadline, if it had one.
+    fn suffer(&self, wat: &str, (act, end): (Act, End)) -> Option<Duration> {
+        if matches!(act, Act::Fresh(_)) {
+            assert_eq!(kind_of(ask(&self.plugin, "unreachable", "")), Kind::Trap);
+        }
+        let late = end == LATE && !matches!(act, Act::Health(_));
+        let within = if late { within(SHORT) } else { call() };
+        let start = Instant::now();
+        let result: Result<String> = match act {
+            Act::Call(function, params) => ask_with(&self.plugin, function, params, &within),
+            Act::Warm(mode) | Act::Fresh(mode) => {
+                self.set(mode);
+                ask_with(&self.plugin, "echo", "[1]", &within)
+            }
+            Act::Load(mode) => {
+                self.set(mode);
+                self.setup.load(wat, &within).map(|_| String::new())
+            }
+            Act::Health(mode) => {
+                self.set(mode);
+                let health = self.plugin.health();
+                assert!(!health.ready && !health.last_error.is_empty(), "{act:?}: {health:?}");
+                Ok(String::new())
+            }
+        };
+        let took = start.elapsed();
+        self.set("");
+        match (end, &result) {
+            _ if matches!(act, Act::Health(_)) => {}
+            (None, Ok(_)) => {}
+            (Some((kind, detail)), Err(error)) => {
+                assert_eq!(error.kind(), kind, "{act:?}: {error:?}");
+                assert_eq!(error.details().get("kind").and_then(|kind| kind.as_str()).unwrap_or_default(), detail, "{act:?}: {error:?}");
+            }
+            (_, result) => panic!("{act:?} ended with {result:?}"),
+        }
+        let over = took.saturating_sub(SHORT);
+        assert!(!late || over < PATIENCE, "{act:?} took {took:?}");
+        assert_eq!(ask(&self.plugin, "echo", "[2]").unwrap(), "[2]", "after {act:?}");
+        assert_eq!(ask(&self.plugin, "fresh", "").unwrap(), "1", "after {act:?}");
+        // Recorded lines are of no use here, and many.
+        self.setup.host.taken();
+        late.then_some(over)
+    }
+}
+
+#[test]
+fn hostile_guests_by_the_hundred() {
+    let count = std::env::var(COUNT_VARIABLE).map_or(COUNT, |text| text.parse().unwrap());
+    let wat = wat();
+    let rows = rows();
+    let threads = 2 * std::thread::available_parallelism().unwrap().get();
+    let (next, done, calm) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicUsize::new(0));
+    let late = Mutex::new(Vec::new());
+    let sibling = Victim::new(&wat, 4);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert_eq!(ask(&sibling.plugin, "echo", "[3]").unwrap(), "[3]");
+                calm.fetch_add(1, Ordering::Relaxed);
+                std::thread::yield_now();
+            }
+        });
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                s.spawn(|| {
+                    let victim = Victim::new(&wat, 1);
+                    // 7919 is prime: the rows come in an order of its own, and each as often as the others.
+                    while let i = next.fetch_add(1, Ordering::Relaxed)
+                        && i < count
+                    {
+                        let row = rows[i * 7919 % rows.len()];
+                        let over = victim.suffer(&wat, row);
+                        late.lock().unwrap().extend(over.map(|over| (over, row.0)));
+                        assert_eq!(ask(&sibling.plugin, "fresh", "").unwrap(), "1");
+                    }
+                })
+            })
+            .collect();
+        let ended: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+        done.store(true, Ordering::Relaxed);
+        for result in ended {
+            result.unwrap();
+        }
+    });
+    let mut late = late.into_inner().unwrap();
+    late.sort_by_key(|(over, _)| *over);
+    assert!(count < rows.len() || late.len() >= count / 4, "{} of {count} had a deadline", late.len());
+    let at = |part: f64| late[((late.len() - 1) as f64 * part) as usize];
+    let most = at(1.0);
+    println!(
+        "hostile guests: {count} of {} kinds, {threads} at a time; {} met their deadline, late by {:?} (median), {:?} (99 of 100), {:?} (most, {:?}; promised {BOUND:?}); a sibling answered {} calls meanwhile",
+        rows.len(),
+        late.len(),
+        at(0.5).0,
+        at(0.99).0,
+        most.0,
+        most.1,
+        calm.load(Ordering::Relaxed)
+    );
+}
