@@ -13,6 +13,8 @@ mod support;
 
 #[path = "wasm/cache.rs"]
 mod cache;
+#[path = "wasm/bypass.rs"]
+mod bypass;
 #[path = "wasm/calls.rs"]
 mod calls;
 #[path = "wasm/hostile.rs"]

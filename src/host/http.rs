@@ -60,8 +60,9 @@ pub fn check_method(method: &str) -> Result<()> {
     Ok(())
 }
 
-/// Refuses names and values that would not stand on a header line of their own, and `Host`, which is the URL's.
-pub fn check_headers(headers: &[(&str, &str)]) -> Result<()> {
+/// Refuses names and values that would not stand on a header line of their own, `Host`, which is the URL's, and what says
+/// where the request ends, unless it is right: what follows would be read as another request, for a host of its choice.
+pub fn check_headers(headers: &[(&str, &str)], body: &[u8]) -> Result<()> {
     for (name, value) in headers {
         if name.is_empty() || !name.bytes().all(is_token) {
             return Err(Error::new(Kind::InvalidArgument, format!("{:?} is not a header name.", clean(name, 80))));
@@ -75,8 +76,29 @@ pub fn check_headers(headers: &[(&str, &str)]) -> Result<()> {
                 "A plugin may not set the Host header: it would reach a host that was not checked.",
             ));
         }
+        if frames(name, value, body) {
+            return Err(Error::new(
+                Kind::PermissionDenied,
+                format!(
+                    "A plugin may not set the header {name} to {:?}: the HTTP client says where a request ends. Leave it out.",
+                    clean(value, 80)
+                ),
+            ));
+        }
     }
     Ok(())
+}
+
+/// Whether a header would say of the connection, or of the body's length, what the client does not.
+fn frames(name: &str, value: &str, body: &[u8]) -> bool {
+    let is = |one: &str| name.eq_ignore_ascii_case(one);
+    if is("content-length") {
+        return value != body.len().to_string();
+    }
+    if is("connection") {
+        return !["close", "keep-alive"].iter().any(|usual| value.eq_ignore_ascii_case(usual));
+    }
+    ["transfer-encoding", "te", "trailer", "upgrade", "proxy-connection"].into_iter().any(is)
 }
 
 fn is_token(b: u8) -> bool {
@@ -95,9 +117,9 @@ mod tests {
         for bad in ["", "GET /", "CONNECT", "trace", "GE\nT"] {
             assert_eq!(check_method(bad).unwrap_err().kind(), Kind::InvalidArgument, "{bad:?}");
         }
-        check_headers(&[("X-A", "b c")]).unwrap();
+        check_headers(&[("X-A", "b c")], b"").unwrap();
         for bad in [("", "x"), ("a b", "x"), ("a", "x\r\nHost: y"), ("hOst", "x")] {
-            check_headers(&[bad]).unwrap_err();
+            check_headers(&[bad], b"").unwrap_err();
         }
     }
 }
