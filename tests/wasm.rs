@@ -17,6 +17,8 @@ mod cache;
 mod bypass;
 #[path = "wasm/calls.rs"]
 mod calls;
+#[path = "wasm/files.rs"]
+mod files;
 #[path = "wasm/hostile.rs"]
 mod hostile;
 #[path = "wasm/imports.rs"]

@@ -37,7 +37,7 @@ fn trapped(error: &wasmtime::Error) -> Error {
     }
     let (text, kind) = match error.downcast_ref::<Trap>() {
         Some(trap) => (trap.to_string(), kind(*trap)),
-        None if error.is::<GuestError>() => (format!("{:#}", error.root_cause()), "bad_pointer"),
+        None if error.is::<GuestError>() => (format!("{:#}", error.root_cause()), "bad_argument"),
         None => (error.root_cause().to_string(), "host"),
     };
     let text = clean(text.strip_prefix("wasm trap: ").unwrap_or(&text), PLUGIN_TEXT_MAX);

@@ -57,7 +57,7 @@ fn rows() -> Vec<(Act, End)> {
         ("convert", "bad_conversion_to_integer"), ("load", "memory_out_of_bounds"), ("store", "memory_out_of_bounds"),
         ("bulk", "memory_out_of_bounds"), ("indirect", "indirect_call_to_null"), ("element", "table_out_of_bounds"),
         ("recurse", "stack_overflow"), ("exit", "exit"), ("exit_zero", "exit"), ("exit_negative", "exit"),
-        ("wild_write", "bad_pointer"),
+        ("wild_write", "bad_argument"),
     ] {
         rows.push((Call(name, ""), Some((Kind::Trap, kind))));
     }
