@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use flowplug::call::{Call, Cancel};
 use flowplug::error::{Kind, Result};
 use flowplug::wasm::Plugin;
 
@@ -111,6 +112,8 @@ fn wat() -> String {
 struct Victim {
     setup: Setup,
     mode: Arc<Mutex<String>>,
+    /// How often the guest has asked for it.
+    asks: Arc<AtomicUsize>,
     plugin: Arc<Plugin>,
 }
 
@@ -120,7 +123,8 @@ impl Victim {
         setup.grants.max_instances = instances;
         (setup.grants.rates.log, setup.grants.rates.output) = (100, 100);
         let mode = Arc::new(Mutex::new(String::new()));
-        let told = Arc::clone(&mode);
+        let asks = Arc::new(AtomicUsize::new(0));
+        let (told, asked) = (Arc::clone(&mode), Arc::clone(&asks));
         setup.host.on_config(move |_, key| match key {
             "slow" => {
                 let start = Instant::now();
@@ -129,14 +133,39 @@ impl Victim {
                 }
                 Ok(None)
             }
-            _ => Ok(Some(told.lock().unwrap().clone().into_bytes())),
+            _ => {
+                asked.fetch_add(1, Ordering::SeqCst);
+                Ok(Some(told.lock().unwrap().clone().into_bytes()))
+            }
         });
         let plugin = setup.started(wat);
-        Victim { setup, mode, plugin }
+        Victim { setup, mode, asks, plugin }
     }
 
     fn set(&self, mode: &str) {
         mode.clone_into(&mut self.mode.lock().unwrap());
+    }
+
+    fn act(&self, wat: &str, act: Act, call: &Call) -> Result<String> {
+        let result = match act {
+            Act::Call(function, params) => ask_with(&self.plugin, function, params, call),
+            Act::Warm(mode) | Act::Fresh(mode) => {
+                self.set(mode);
+                ask_with(&self.plugin, "echo", "[1]", call)
+            }
+            Act::Load(mode) => {
+                self.set(mode);
+                self.setup.load(wat, call).map(|_| String::new())
+            }
+            Act::Health(mode) => {
+                self.set(mode);
+                let health = self.plugin.health();
+                assert!(!health.ready && !health.last_error.is_empty(), "{act:?}: {health:?}");
+                Ok(String::new())
+            }
+        };
+        self.set("");
+        result
     }
 
     /// Runs one row; how long it took past its deadline, if it had one.
@@ -147,25 +176,8 @@ impl Victim {
         let late = end == LATE && !matches!(act, Act::Health(_));
         let within = if late { within(SHORT) } else { call() };
         let start = Instant::now();
-        let result: Result<String> = match act {
-            Act::Call(function, params) => ask_with(&self.plugin, function, params, &within),
-            Act::Warm(mode) | Act::Fresh(mode) => {
-                self.set(mode);
-                ask_with(&self.plugin, "echo", "[1]", &within)
-            }
-            Act::Load(mode) => {
-                self.set(mode);
-                self.setup.load(wat, &within).map(|_| String::new())
-            }
-            Act::Health(mode) => {
-                self.set(mode);
-                let health = self.plugin.health();
-                assert!(!health.ready && !health.last_error.is_empty(), "{act:?}: {health:?}");
-                Ok(String::new())
-            }
-        };
+        let result = self.act(wat, act, &within);
         let took = start.elapsed();
-        self.set("");
         match (end, &result) {
             _ if matches!(act, Act::Health(_)) => {}
             (None, Ok(_)) => {}
@@ -239,4 +251,39 @@ fn hostile_guests_by_the_hundred() {
         most.1,
         calm.load(Ordering::Relaxed)
     );
+}
+
+/// What would never end is ended by a token once it has begun, wherever it is, and nothing else is: all the while a sibling
+/// of the same module sleeps in a call of its own, which another token ends.
+#[test]
+fn a_cancel_ends_what_it_is_for_and_no_sibling() {
+    let wat = wat();
+    let (victim, sibling) = (Victim::new(&wat, 1), Victim::new(&wat, 1));
+    let token = |cancel: &Cancel| Call { cancel: Some(cancel.clone()), ..call() };
+    let last = Cancel::new();
+    std::thread::scope(|s| {
+        let calm = s.spawn(|| ask_with(&sibling.plugin, "sleep", "", &token(&last)));
+        for (act, _) in rows().into_iter().filter(|(act, end)| *end == LATE && !matches!(act, Act::Health(_))) {
+            if matches!(act, Act::Fresh(_)) {
+                assert_eq!(kind_of(ask(&victim.plugin, "unreachable", "")), Kind::Trap);
+            }
+            let (cancel, asked) = (Cancel::new(), victim.asks.load(Ordering::SeqCst));
+            let running = s.spawn({
+                let (call, victim, wat) = (token(&cancel), &victim, &wat);
+                move || victim.act(wat, act, &call)
+            });
+            while victim.asks.load(Ordering::SeqCst) == asked && !running.is_finished() {
+                std::thread::yield_now();
+            }
+            let start = Instant::now();
+            cancel.cancel();
+            assert_eq!(kind_of(running.join().unwrap()), Kind::Cancelled, "{act:?}");
+            assert!(start.elapsed() < PATIENCE, "{act:?} took {:?}", start.elapsed());
+            assert_eq!(ask(&victim.plugin, "fresh", "").unwrap(), "1", "after {act:?}");
+        }
+        assert!(!calm.is_finished());
+        last.cancel();
+        assert_eq!(kind_of(calm.join().unwrap()), Kind::Cancelled);
+    });
+    assert_eq!(ask(&sibling.plugin, "fresh", "").unwrap(), "1");
 }
