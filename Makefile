@@ -42,6 +42,10 @@ demo: hosts plugins ## the bookmark plugin in its four builds, called from C, Go
 test: hosts plugins ## every test there is: Rust, C, Go, Python
 	@.ci/test
 
+.PHONY: soak
+soak: build plugins ## the long tests: 10,000,000 calls, 100,000 loads, 1,000 hostile guests
+	@.ci/soak
+
 .PHONY: bench
 bench: build plugins ## the benchmarks; benches/README.md says what they measure
 	@.ci/bench

@@ -13,7 +13,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 lib=$(cd "${1:-$root/target/debug}" && pwd) || exit 2
 plugins=$(cd "${2:-$root/target/plugins}" && pwd) || exit 2
 shift $(($# < 2 ? $# : 2))
-all="guest abi garbage manifest dispatch modules hostapi limits files lifecycle callbacks"
+all="guest abi garbage manifest dispatch modules hostapi limits files bypass lifecycle callbacks signals soak"
 tests=${*:-$all}
 out=$(mktemp -d)
 site_pid=
