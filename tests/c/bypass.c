@@ -80,8 +80,8 @@ static void no_identity_is_another_plugins(void) {
   char longest[257];
   memset(longest, 'x', 256);
   longest[256] = '\0';
-  const char *const bad[] = {"",     "a:b",  "a:",    ":a",     "plugin:a", "..",    ".",      "a/..",      "../a",   "a/../b",       "./a",  "/a",  "a/", "a//b", "a\\b", "a b",
-                             "a\tb", "a\nb", "a\x7f", "\xc3\xa4", "\xd0\xb0",  "%2e%2e", "a%2fb", "a;b", "a\x01", "\xff", "~", "*", "$HOME", longest};
+  const char *const bad[] = {"",    "a:b",  "a:",   ":a",    "plugin:a", "..",       ".",      "a/..",  "../a", "a/../b", "./a",  "/a", "a/", "a//b",  "a\\b",
+                             "a b", "a\tb", "a\nb", "a\x7f", "\xc3\xa4", "\xd0\xb0", "%2e%2e", "a%2fb", "a;b",  "a\x01",  "\xff", "~",  "*",  "$HOME", longest};
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     flowplug_plugin *plugin = NULL;
     answer a = load_with(host, "wat-dispatch", "", bad[i], NULL, NULL, NULL, &plugin);
@@ -117,7 +117,7 @@ static void instances_of_the_process_are_bounded(void) {
   CHECK_HAS(a.message, "Stop plugins");
   CHECK_HAS(a.details, "\"limit\":\"instances\"");
   CHECK_ANSWER(start(plugins[0], "", NULL), FLOWPLUG_OK); /* those that are there go on */
-  done_with(plugins[1]);                                 /* and one that ends makes room */
+  done_with(plugins[1]);                                  /* and one that ends makes room */
   CHECK_ANSWER(load_with(host, "wat-not-ready", "", "many", NULL, NULL, NULL, &plugins[1]), FLOWPLUG_OK);
   for (int i = 0; i < loaded; i++) flowplug_plugin_free(plugins[i]);
   close_host(host);

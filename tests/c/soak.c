@@ -27,8 +27,8 @@ static flowplug_host *host;
 
 static long count_of(const char *variable, long usual) {
   const char *text = getenv(variable);
-  if (text) return atol(text);
-  return sanitized ? usual / 10 : usual;
+  long count = text ? atol(text) : sanitized ? usual / 10 : usual;
+  return count < SAMPLES ? SAMPLES : count;
 }
 
 /* ---- What the process holds ---- */
