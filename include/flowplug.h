@@ -247,6 +247,10 @@ typedef struct flowplug_log_record {
 // copied; user_data must live until destroy. Callbacks come from any thread, several at once; those with a request answer
 // it with one flowplug_request_ function, before they return or later, from any thread. Pointers that a callback gets are
 // borrowed until it returns. Start from FLOWPLUG_HOST_API_INIT.
+//
+// Detached (see flowplug_host_options.config), 256 requests at once have a thread of the library each; more are refused as
+// busy. Records and events come one after the other; those that would make more than 16 MiB wait are lost, and a record of
+// the library says how many. A request of a call that has ended goes on until its callback returns.
 typedef struct flowplug_host_api {
   // sizeof(flowplug_host_api).
   size_t struct_size;
@@ -291,7 +295,8 @@ typedef struct flowplug_host_api {
   // Takes an event of the library, a JSON object with "type", "time" and "plugin"; what a plugin emitted without an
   // emit_event callback has the type "emitted" and stands under "data". Default: dropped.
   void (*event)(void *user_data, struct flowplug_str event_json);
-  // Nobody waits for this request any more: its number is void.
+  // Nobody waits for this request any more: its number is void. Comes once the request's callback was called; where
+  // callbacks are detached, perhaps while it still runs.
   void (*request_dropped)(void *user_data, flowplug_request request);
 } flowplug_host_api;
 
@@ -300,7 +305,9 @@ typedef struct flowplug_host_options {
   // sizeof(flowplug_host_options).
   size_t struct_size;
   // JSON or YAML: policy, cache_dir, cache_size (1GB), kv_path (unsupported by this version), runtime_dir, worker_threads,
-  // callbacks (inline; detached is unsupported by this version), signals (on, off). Empty: the defaults. Unknown keys are errors.
+  // callbacks (inline: on the thread that called the plugin, the default; detached: on threads of the library, so that a
+  // call is answered at its deadline whatever a callback does), signals (on, off). Empty: the defaults. Unknown keys are
+  // errors.
   struct flowplug_str config;
   // The embedding program's callbacks; NULL: the embedded defaults alone.
   const struct flowplug_host_api *api;

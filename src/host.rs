@@ -125,13 +125,30 @@ impl PluginContext {
     }
 
     fn tell(&self, callback: impl FnOnce()) {
+        Telling(Some(self.serial)).scope(callback);
+    }
+}
+
+/// The plugin of which a callback is told something; none outside of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Telling(Option<u64>);
+
+impl Telling {
+    /// That of the callback on this thread.
+    pub fn current() -> Self {
+        Telling(TELLING.with_borrow(|serials| serials.last().copied()))
+    }
+
+    /// Runs `callback` as one that is told something of the plugin.
+    pub fn scope(self, callback: impl FnOnce()) {
         struct Told;
         impl Drop for Told {
             fn drop(&mut self) {
                 TELLING.with_borrow_mut(Vec::pop);
             }
         }
-        TELLING.with_borrow_mut(|serials| serials.push(self.serial));
+        let Some(serial) = self.0 else { return callback() };
+        TELLING.with_borrow_mut(|serials| serials.push(serial));
         let _told = Told;
         callback();
     }

@@ -1,23 +1,26 @@
 //! The host API over C function pointers: who is asked, on which thread, until when.
 //!
-//! A callback runs on the thread that asks. If it has answered when it returns, nothing waits; else the thread waits for
-//! the answer within the call's bounds, and the callback is told when nobody waits any more.
+//! A callback runs on the thread that asks, or detached, on one of the host's [`Threads`]. If it has answered when it
+//! returns, nothing waits; else the thread that asks waits for the answer within the call's bounds, and the callback is told
+//! when nobody waits any more.
 
-use std::ffi::c_void;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 
+use crate::call::Chain;
 use crate::error::{Error, Kind, Result};
-use crate::ffi::gate::{Gate, Registration};
-use crate::ffi::host::{flowplug_caller, flowplug_host_api, flowplug_http_request, flowplug_log_record};
-use crate::ffi::request::{Answer, Asked, Open, flowplug_pair, flowplug_request};
+use crate::ffi::gate::{Entered, Gate, Registration};
+use crate::ffi::host::flowplug_host_api;
+use crate::ffi::question::{self, CallerCopy, Question, RecordCopy};
+use crate::ffi::request::{self, Answer, Asked, Open, flowplug_request};
 use crate::ffi::text::flowplug_str;
+use crate::ffi::threads::Threads;
 use crate::host::kv::MemoryKv;
-use crate::host::{Caller, Host, HttpRequest, HttpResponse, LogRecord, config, log};
+use crate::host::{Caller, Host, HttpRequest, HttpResponse, Level, LogRecord, Telling, config, log};
 use crate::sys;
 
 /// A registered host API.
@@ -28,6 +31,8 @@ pub(crate) struct Callbacks {
     defaults: Arc<MemoryKv>,
     gate: Arc<Gate>,
     registration: Arc<Registration>,
+    /// Itself, for callbacks that run on when nobody else has it any more.
+    own: Weak<Callbacks>,
 }
 
 // SAFETY: the header says that callbacks come from any thread, several at once, so user_data may be used from there.
@@ -38,7 +43,7 @@ unsafe impl Sync for Callbacks {}
 impl Callbacks {
     pub(crate) fn new(api: flowplug_host_api, base: Option<Arc<Callbacks>>, defaults: Arc<MemoryKv>, gate: Arc<Gate>) -> Arc<Self> {
         let registration = Arc::new(Registration::new(api.destroy, api.user_data, gate.clone()));
-        Arc::new(Callbacks { api, base, defaults, gate, registration })
+        Arc::new_cyclic(|own| Callbacks { api, base, defaults, gate, registration, own: own.clone() })
     }
 
     /// The host's store, for the defaults of a plugin's override.
@@ -55,38 +60,68 @@ impl Callbacks {
     }
 
     /// Asks a callback and waits for its answer.
-    fn ask(
-        &self,
-        caller: &Caller<'_>,
-        asked: Asked,
-        call: impl FnOnce(*mut c_void, flowplug_request, *const flowplug_caller),
-    ) -> Result<Answer> {
-        let request = Open::new(caller, asked);
-        let remaining = caller.deadline.remaining().map_or(u64::MAX, |left| left.as_nanos() as u64);
-        let asking = flowplug_caller {
-            struct_size: size_of::<flowplug_caller>(),
-            plugin: flowplug_str::lent(caller.context.identity().as_bytes()),
-            function: flowplug_str::lent(caller.function.as_bytes()),
-            traceparent: flowplug_str::lent(caller.traceparent.as_bytes()),
-            tag: caller.tag,
-            remaining_ns: remaining,
-        };
+    fn ask(&self, caller: &Caller<'_>, asked: Asked, question: Question<'_>) -> Result<Answer> {
+        let threads = self.gate.threads();
+        let request = Open::new(caller, asked, threads.is_none());
+        let number = request.number();
         // Held while it waits too: closing first ends the wait, then hears that the request was dropped.
         let entered = self.gate.enter()?;
-        entered.run(|| call(self.api.user_data, request.number(), &raw const asking));
+        match threads {
+            // SAFETY: the registrant's contract: callbacks may be called from any thread until the host is closed.
+            None => entered.run(|| unsafe { question.put(self.api.user_data, number, caller) }),
+            Some(threads) => self.ask_detached(threads, caller, number, question)?,
+        }
         let answer = request.wait(caller);
-        if answer.is_err() {
-            let number = request.number();
-            drop(request);
-            if let Some(dropped) = self.api.request_dropped {
-                // SAFETY: the registrant's contract: it may be called from any thread until the host is closed.
-                entered.run(|| unsafe { dropped(self.api.user_data, number) });
-            }
+        if answer.is_err() && request.give_up() {
+            self.dropped(number, entered);
         }
         match answer? {
             Answer::Failed(e) => Err(e),
             other => Ok(other),
         }
+    }
+
+    /// Hands a question to a thread of the host: everything that it needs, it owns.
+    fn ask_detached(&self, threads: &Arc<Threads>, caller: &Caller<'_>, number: flowplug_request, question: Question<'_>) -> Result<()> {
+        let (own, entered) = (self.own()?, self.gate.enter()?);
+        let (asker, question) = (CallerCopy::of(caller), question.copy());
+        threads.run(Box::new(move || {
+            if !request::begin(number) {
+                return;
+            }
+            let caller = asker.lent();
+            // SAFETY: the registrant's contract: callbacks may be called from any thread until the host is closed.
+            let call = || unsafe { question.put(own.api.user_data, number, &caller) };
+            caller.chain.scope(|| entered.run(call));
+        }))
+    }
+
+    /// Tells the registrant that nobody waits for a request any more.
+    fn dropped(&self, number: flowplug_request, entered: Entered) {
+        let Some(dropped) = self.api.request_dropped else { return };
+        match (self.gate.threads(), self.own()) {
+            (Some(threads), Ok(own)) => threads.drop_request(Box::new(move || {
+                // SAFETY: as for every callback.
+                entered.run(|| unsafe { dropped(own.api.user_data, number) });
+            })),
+            // SAFETY: as for every callback.
+            _ => entered.run(|| unsafe { dropped(self.api.user_data, number) }),
+        }
+    }
+
+    /// Runs the callback of a record or an event of about so many bytes, in its turn, as if on this thread.
+    fn tell_detached(&self, threads: &Arc<Threads>, bytes: usize, callback: impl FnOnce(&Callbacks) + Send + 'static) {
+        let (Ok(own), Ok(entered)) = (self.own(), self.gate.enter()) else { return };
+        let (chain, telling) = (Chain::current(), Telling::current());
+        let job = move || chain.scope(|| telling.scope(|| entered.run(|| callback(&own))));
+        if let Some(lost @ 1..) = threads.tell(bytes, Box::new(job)) {
+            let message = format!("{lost} log records and events were lost: the host's callbacks take them more slowly than they come.");
+            self.log(&LogRecord { plugin: "", tag: 0, level: Level::Warn, message: &message, fields: &[] });
+        }
+    }
+
+    fn own(&self) -> Result<Arc<Callbacks>> {
+        self.own.upgrade().ok_or_else(|| Error::new(Kind::Internal, "A callback was asked for while its host's end is under way."))
     }
 
     fn value(answer: Answer) -> Result<Option<Option<Vec<u8>>>> {
@@ -140,10 +175,7 @@ fn unexpected() -> Error {
 impl Host for Callbacks {
     fn get_config(&self, caller: &Caller<'_>, key: &str) -> Result<Option<Vec<u8>>> {
         if let Some(f) = self.api.get_config {
-            // SAFETY: the registrant's contract; the pointers live for the call.
-            let answer = self.ask(caller, Asked::Text, |data, request, asking| unsafe {
-                f(data, request, asking, flowplug_str::lent(key.as_bytes()))
-            })?;
+            let answer = self.ask(caller, Asked::Text, Question::Text(f, key))?;
             if let Some(value) = Self::value(answer)? {
                 return Ok(value);
             }
@@ -156,10 +188,7 @@ impl Host for Callbacks {
 
     fn kv_get(&self, caller: &Caller<'_>, key: &str) -> Result<Option<Vec<u8>>> {
         if let Some(f) = self.api.kv_get {
-            // SAFETY: the registrant's contract; the pointers live for the call.
-            let answer = self.ask(caller, Asked::Value, |data, request, asking| unsafe {
-                f(data, request, asking, flowplug_str::lent(key.as_bytes()))
-            })?;
+            let answer = self.ask(caller, Asked::Value, Question::Text(f, key))?;
             if let Some(value) = Self::value(answer)? {
                 return Ok(value);
             }
@@ -172,9 +201,7 @@ impl Host for Callbacks {
 
     fn kv_set(&self, caller: &Caller<'_>, key: &str, value: &[u8]) -> Result<()> {
         if let Some(f) = self.api.kv_set {
-            let (key, value) = (flowplug_str::lent(key.as_bytes()), flowplug_str::lent(value));
-            // SAFETY: the registrant's contract; the pointers live for the call.
-            let answer = self.ask(caller, Asked::Done, |data, request, asking| unsafe { f(data, request, asking, key, value) })?;
+            let answer = self.ask(caller, Asked::Done, Question::Value(f, key, value))?;
             if Self::done(answer)? {
                 return Ok(());
             }
@@ -187,10 +214,7 @@ impl Host for Callbacks {
 
     fn kv_delete(&self, caller: &Caller<'_>, key: &str) -> Result<()> {
         if let Some(f) = self.api.kv_delete {
-            // SAFETY: the registrant's contract; the pointers live for the call.
-            let answer = self.ask(caller, Asked::Done, |data, request, asking| unsafe {
-                f(data, request, asking, flowplug_str::lent(key.as_bytes()))
-            })?;
+            let answer = self.ask(caller, Asked::Done, Question::Text(f, key))?;
             if Self::done(answer)? {
                 return Ok(());
             }
@@ -206,17 +230,7 @@ impl Host for Callbacks {
 
     fn http_request(&self, caller: &Caller<'_>, request: &HttpRequest<'_>) -> Result<HttpResponse> {
         if let Some(f) = self.api.http_request {
-            let headers = pairs(request.headers);
-            let asked = flowplug_http_request {
-                struct_size: size_of::<flowplug_http_request>(),
-                method: flowplug_str::lent(request.method.as_bytes()),
-                url: flowplug_str::lent(request.url.as_bytes()),
-                headers: headers.as_ptr(),
-                headers_len: headers.len(),
-                body: flowplug_str::lent(request.body),
-            };
-            // SAFETY: the registrant's contract; the pointers live for the call.
-            match self.ask(caller, Asked::Http, |data, request, asking| unsafe { f(data, request, asking, &raw const asked) })? {
+            match self.ask(caller, Asked::Http, Question::Http(f, request))? {
                 Answer::Http(response) => return Ok(response),
                 Answer::Default => {}
                 Answer::Ok(_) | Answer::Missing | Answer::Failed(_) => return Err(unexpected()),
@@ -233,10 +247,7 @@ impl Host for Callbacks {
 
     fn emit_event(&self, caller: &Caller<'_>, event: &str) -> Result<()> {
         if let Some(f) = self.api.emit_event {
-            // SAFETY: the registrant's contract; the pointers live for the call.
-            let answer = self.ask(caller, Asked::Done, |data, request, asking| unsafe {
-                f(data, request, asking, flowplug_str::lent(event.as_bytes()))
-            })?;
+            let answer = self.ask(caller, Asked::Done, Question::Text(f, event))?;
             if Self::done(answer)? {
                 return Ok(());
             }
@@ -258,32 +269,41 @@ impl Host for Callbacks {
             }
             return;
         };
-        let fields = pairs(record.fields);
-        let record = flowplug_log_record {
-            struct_size: size_of::<flowplug_log_record>(),
-            plugin: flowplug_str::lent(record.plugin.as_bytes()),
-            tag: record.tag,
-            level: record.level as i32,
-            message: flowplug_str::lent(record.message.as_bytes()),
-            fields: fields.as_ptr(),
-            fields_len: fields.len(),
-        };
-        if let Ok(entered) = self.gate.enter() {
-            // SAFETY: the registrant's contract; the pointers live for the call.
-            entered.run(|| unsafe { f(self.api.user_data, &raw const record) });
+        match self.gate.threads() {
+            None => {
+                if let Ok(entered) = self.gate.enter() {
+                    // SAFETY: as for every callback.
+                    entered.run(|| unsafe { question::tell(f, self.api.user_data, record) });
+                }
+            }
+            Some(threads) => {
+                let copy = RecordCopy::of(record);
+                // SAFETY: as for every callback.
+                self.tell_detached(threads, copy.bytes(), move |own| unsafe { copy.tell(f, own.api.user_data) });
+            }
         }
     }
 
     fn event(&self, event: &str) {
-        match (self.api.event, &self.base) {
-            (Some(f), _) => {
+        let Some(f) = self.api.event else {
+            if let Some(base) = &self.base {
+                base.event(event);
+            }
+            return;
+        };
+        match self.gate.threads() {
+            None => {
                 if let Ok(entered) = self.gate.enter() {
-                    // SAFETY: the registrant's contract; the pointers live for the call.
+                    // SAFETY: as for every callback; the text lives for the call.
                     entered.run(|| unsafe { f(self.api.user_data, flowplug_str::lent(event.as_bytes())) });
                 }
             }
-            (None, Some(base)) => base.event(event),
-            (None, None) => {}
+            Some(threads) => {
+                let copy: Box<str> = event.into();
+                // SAFETY: as for every callback; the text lives for the call.
+                let tell = move |own: &Callbacks| unsafe { f(own.api.user_data, flowplug_str::lent(copy.as_bytes())) };
+                self.tell_detached(threads, event.len() + 64, tell);
+            }
         }
     }
 }
@@ -305,12 +325,4 @@ struct Emitted<'a> {
     time: &'a str,
     plugin: &'a str,
     data: &'a RawValue,
-}
-
-fn pairs(pairs: &[(&str, &str)]) -> Vec<flowplug_pair> {
-    let pair = |(name, value): &(&str, &str)| flowplug_pair {
-        name: flowplug_str::lent(name.as_bytes()),
-        value: flowplug_str::lent(value.as_bytes()),
-    };
-    pairs.iter().map(pair).collect()
 }

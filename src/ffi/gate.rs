@@ -3,18 +3,21 @@
 use std::cell::RefCell;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::call::Deadline;
 use crate::error::{Error, Kind, Result};
+use crate::ffi::threads::Threads;
 
 /// Everything that the callbacks of one host pass: counted, and shut once.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Gate {
     /// Callbacks and completions in progress, and [`SHUT`].
     state: AtomicUsize,
     changed: (Mutex<()>, Condvar),
+    /// Where callbacks run that are detached; empty: on the threads that ask.
+    threads: OnceLock<Arc<Threads>>,
 }
 
 const SHUT: usize = 1 << (usize::BITS - 1);
@@ -28,6 +31,16 @@ thread_local! {
 pub(crate) struct Entered(Arc<Gate>);
 
 impl Gate {
+    /// From here on, callbacks run on threads of their own.
+    pub(crate) fn detach(&self) {
+        self.threads.get_or_init(Arc::default);
+    }
+
+    /// The threads of detached callbacks; none: they run on the thread that asks.
+    pub(crate) fn threads(&self) -> Option<&Arc<Threads>> {
+        self.threads.get()
+    }
+
     /// `invalid state` once it is shut.
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Entered> {
         let entered = Entered(self.clone());

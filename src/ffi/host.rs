@@ -1,13 +1,9 @@
 //! The host: one tokio runtime, the callbacks of the embedding program, the policy.
 
 use std::ffi::c_void;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use serde::Deserialize;
-use serde_json::Value;
 
 use crate::call::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -20,11 +16,15 @@ use crate::ffi::guard::{free, guard};
 use crate::ffi::request::{flowplug_pair, flowplug_request};
 use crate::ffi::text::{Out, Versioned, flowplug_str, handle, read};
 use crate::host::kv::MemoryKv;
-use crate::manifest;
 use crate::plugin::Environment;
 use crate::policy::Policy;
-use crate::runner::{CacheSize, Settings};
+use crate::runner::Settings;
 use crate::sys;
+
+mod config;
+
+pub(crate) use config::parse_config;
+use config::{CallbacksConfig, Config, SignalsConfig};
 
 /// A host of plugins; ended with flowplug_host_close and flowplug_host_free.
 #[derive(Debug)]
@@ -107,6 +107,10 @@ pub struct flowplug_log_record {
 /// copied; user_data must live until destroy. Callbacks come from any thread, several at once; those with a request answer
 /// it with one flowplug_request_ function, before they return or later, from any thread. Pointers that a callback gets are
 /// borrowed until it returns. Start from FLOWPLUG_HOST_API_INIT.
+///
+/// Detached (see flowplug_host_options.config), 256 requests at once have a thread of the library each; more are refused as
+/// busy. Records and events come one after the other; those that would make more than 16 MiB wait are lost, and a record of
+/// the library says how many. A request of a call that has ended goes on until its callback returns.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flowplug_host_api {
@@ -154,7 +158,8 @@ pub struct flowplug_host_api {
     /// Takes an event of the library, a JSON object with "type", "time" and "plugin"; what a plugin emitted without an
     /// emit_event callback has the type "emitted" and stands under "data". Default: dropped.
     pub event: Option<unsafe extern "C" fn(user_data: *mut c_void, event_json: flowplug_str)>,
-    /// Nobody waits for this request any more: its number is void.
+    /// Nobody waits for this request any more: its number is void. Comes once the request's callback was called; where
+    /// callbacks are detached, perhaps while it still runs.
     pub request_dropped: Option<unsafe extern "C" fn(user_data: *mut c_void, request: flowplug_request)>,
 }
 
@@ -165,7 +170,9 @@ pub struct flowplug_host_options {
     /// sizeof(flowplug_host_options).
     pub struct_size: usize,
     /// JSON or YAML: policy, cache_dir, cache_size (1GB), kv_path (unsupported by this version), runtime_dir, worker_threads,
-    /// callbacks (inline; detached is unsupported by this version), signals (on, off). Empty: the defaults. Unknown keys are errors.
+    /// callbacks (inline: on the thread that called the plugin, the default; detached: on threads of the library, so that a
+    /// call is answered at its deadline whatever a callback does), signals (on, off). Empty: the defaults. Unknown keys are
+    /// errors.
     pub config: flowplug_str,
     /// The embedding program's callbacks; NULL: the embedded defaults alone.
     pub api: *const flowplug_host_api,
@@ -175,36 +182,6 @@ pub struct flowplug_host_options {
 unsafe impl Versioned for flowplug_host_api {}
 // SAFETY: as above.
 unsafe impl Versioned for flowplug_host_options {}
-
-/// The `config` of a host.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Config {
-    policy: Option<Value>,
-    cache_dir: Option<PathBuf>,
-    cache_size: Option<CacheSize>,
-    kv_path: Option<PathBuf>,
-    runtime_dir: Option<PathBuf>,
-    worker_threads: Option<usize>,
-    callbacks: CallbacksConfig,
-    signals: SignalsConfig,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum CallbacksConfig {
-    #[default]
-    Inline,
-    Detached,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum SignalsConfig {
-    #[default]
-    On,
-    Off,
-}
 
 /// Makes a host: starts its runtime and registers the callbacks. options may be NULL: the strict policy and the embedded
 /// defaults. The host is ended with flowplug_host_close and flowplug_host_free.
@@ -327,9 +304,6 @@ impl HostInner {
                 "leave it out: the store is then in memory, or bring your own kv_ callbacks",
             ));
         }
-        if matches!(config.callbacks, CallbacksConfig::Detached) {
-            return Err(unsupported("callbacks: detached", "use inline, the default"));
-        }
         let policy = config.policy.as_ref().map_or_else(|| Ok(Policy::default()), Policy::parse)?;
         let protected = [&config.cache_dir, &config.runtime_dir].into_iter().flatten().cloned().collect();
         let threads = config.worker_threads.unwrap_or(2);
@@ -339,6 +313,9 @@ impl HostInner {
         let signals = matches!(config.signals, SignalsConfig::On);
         let settings = Settings { signals, cache_dir: config.cache_dir, cache_size: config.cache_size, runtime_dir: config.runtime_dir };
         let environment = Environment::new(threads, settings, protected)?;
+        if matches!(config.callbacks, CallbacksConfig::Detached) {
+            callbacks.gate().detach();
+        }
         Ok(HostInner { environment, policy, callbacks, overrides: Mutex::default(), closed: AtomicBool::new(false) })
     }
 
@@ -369,28 +346,11 @@ impl HostInner {
             registration.end();
         }
         self.callbacks.registration().end();
+        if let Some(threads) = gate.threads() {
+            threads.end();
+        }
         self.closed.store(true, Ordering::Release);
         Ok(())
-    }
-}
-
-/// Reads JSON or YAML of the embedding program, within the bounds of a manifest.
-pub(crate) fn parse_config(text: &str) -> Result<Value> {
-    manifest::document(text.as_bytes()).map_err(|e| invalid(e.message().trim_end_matches('.')))
-}
-
-fn invalid(why: &str) -> Error {
-    Error::new(Kind::InvalidConfig, format!("The config is not valid: {why}."))
-}
-
-impl Config {
-    fn parse(text: &str) -> Result<Self> {
-        let value = parse_config(text)?;
-        // As a list its values would be taken for its members, in their order.
-        if !value.is_object() {
-            return Err(invalid("it must be an object"));
-        }
-        serde_json::from_value(value).map_err(|e| invalid(&e.to_string()))
     }
 }
 

@@ -16,8 +16,10 @@ pub mod manifest;
 pub(crate) mod pin;
 pub mod plugin;
 pub mod policy;
+pub(crate) mod question;
 pub mod request;
 pub mod text;
+pub(crate) mod threads;
 pub(crate) mod token;
 
 use std::ffi::{CStr, c_char};

@@ -54,6 +54,8 @@ struct Pending {
     asked: Asked,
     context: Arc<PluginContext>,
     chain: Chain,
+    /// The callback has been called, so that it has to hear when nobody waits any more.
+    begun: bool,
     answered: bool,
     answer: Option<Answer>,
     waker: Option<Waker>,
@@ -63,9 +65,15 @@ struct Pending {
 pub(crate) struct Open(u64);
 
 impl Open {
-    pub(crate) fn new(caller: &Caller<'_>, asked: Asked) -> Self {
-        let pending = Pending { asked, context: caller.context.clone(), chain: caller.chain, answered: false, answer: None, waker: None };
-        Open(REQUESTS.insert(pending))
+    /// `begun`: its callback is called at once, and not after [`begin`].
+    pub(crate) fn new(caller: &Caller<'_>, asked: Asked, begun: bool) -> Self {
+        let (context, chain) = (caller.context.clone(), caller.chain);
+        Open(REQUESTS.insert(Pending { asked, context, chain, begun, answered: false, answer: None, waker: None }))
+    }
+
+    /// Gives the request up; whether its callback was called.
+    pub(crate) fn give_up(self) -> bool {
+        REQUESTS.remove(self.0).is_some_and(|p| p.begun)
     }
 
     pub(crate) fn number(&self) -> flowplug_request {
@@ -85,6 +93,11 @@ impl Drop for Open {
     fn drop(&mut self) {
         drop(REQUESTS.remove(self.0));
     }
+}
+
+/// Whether the callback of a request is to be called: not if nobody waits for it any more.
+pub(crate) fn begin(request: flowplug_request) -> bool {
+    REQUESTS.with(request, |p| p.begun = true).is_some()
 }
 
 /// The plugins that led to a request: what a call on its behalf must not wait for.

@@ -44,10 +44,12 @@ static MAYBE_UNUSED flowplug_call_options within(uint64_t ms) {
 }
 
 /* The config of most tests: every plugin gets what its manifest asks. Compiled modules are kept in FLOWPLUG_TEST_CACHE, if
-   that is set: a Go plugin takes seconds to compile, and every program here loads it anew. */
-static MAYBE_UNUSED const char *trusted(void) {
-  const char *cache = getenv("FLOWPLUG_TEST_CACHE");
-  return cache ? format("{\"policy\":\"trusted\",\"cache_dir\":\"%s\"}", cache) : "{\"policy\":\"trusted\"}";
+   that is set: a Go plugin takes seconds to compile, and every program here loads it anew. Callbacks run as
+   FLOWPLUG_TEST_CALLBACKS says, if that is set. */
+static MAYBE_UNUSED const char *trusted_and(const char *more) {
+  const char *cache = getenv("FLOWPLUG_TEST_CACHE"), *callbacks = getenv("FLOWPLUG_TEST_CALLBACKS");
+  return format("{\"policy\":\"trusted\"%s%s%s%s%s%s%s}", cache ? ",\"cache_dir\":\"" : "", cache ? cache : "", cache ? "\"" : "", callbacks ? ",\"callbacks\":\"" : "",
+                callbacks ? callbacks : "", callbacks ? "\"" : "", more);
 }
 
 /* A host with this config ("" for the defaults) and these callbacks (NULL for none). Ends the program if it cannot be made:
@@ -67,7 +69,7 @@ static MAYBE_UNUSED flowplug_host *new_host(const char *config, const flowplug_h
   return host;
 }
 
-#define TRUSTED trusted()
+#define TRUSTED trusted_and("")
 
 static MAYBE_UNUSED void close_host(flowplug_host *host) {
   flowplug_error *error = NULL;

@@ -13,7 +13,9 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 lib=$(cd "${1:-$root/target/debug}" && pwd) || exit 2
 plugins=$(cd "${2:-$root/target/plugins}" && pwd) || exit 2
 shift $(($# < 2 ? $# : 2))
-all="guest abi garbage manifest dispatch modules hostapi limits files bypass lifecycle callbacks signals soak"
+all="guest abi garbage manifest dispatch modules hostapi limits files bypass lifecycle callbacks detached signals soak"
+# Those that run a second time with detached callbacks.
+both=" garbage hostapi lifecycle callbacks "
 tests=${*:-$all}
 out=$(mktemp -d)
 site_pid=
@@ -57,18 +59,22 @@ run() { # pass, then flags
   shift
   for test in $tests; do
     echo "== $test, $pass"
-    if build "$test" "$@"; then
-      "$out/$test" "$plugins" 2>"$out/stderr"
-      code=$?
-      if [ $code -ne 0 ]; then
-        failed=$((failed + 1))
-        echo "FAILED $test, $pass (exit code $code); the end of its standard error:"
-        tail -n 40 "$out/stderr" | sed 's/^/  /'
-      fi
-    else
+    if ! build "$test" "$@"; then
       failed=$((failed + 1))
+      continue
     fi
+    program "$test" "$pass"
+    case $both in *" $test "*) FLOWPLUG_TEST_CALLBACKS=detached program "$test" "$pass, callbacks detached" ;; esac
   done
+}
+
+program() { # test, pass
+  "$out/$1" "$plugins" 2>"$out/stderr"
+  code=$?
+  [ $code -eq 0 ] && return
+  failed=$((failed + 1))
+  echo "FAILED $1, $2 (exit code $code); the end of its standard error:"
+  tail -n 40 "$out/stderr" | sed 's/^/  /'
 }
 
 header() {
