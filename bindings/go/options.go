@@ -48,8 +48,10 @@ func WithKVPath(path string) HostOption { return func(o *hostOptions) { o.config
 // not block.
 func WithEvents(f func(Event)) HostOption { return func(o *hostOptions) { o.events = f } }
 
-// WithDetachedCallbacks asks for the HostAPI's methods on threads of their own, so that a call is answered at its
-// deadline whatever a method does. This version runs them inline, and NewHost answers [ErrUnsupported].
+// WithDetachedCallbacks has the HostAPI's methods run on threads of the library, so that a call is answered at its
+// deadline and its cancel whatever a method does. Without it, a method of a wasm plugin's HostAPI runs on the thread that called
+// the plugin: much faster, and while it blocks the caller waits. Records and events come one after the other. At most 256
+// methods run at once, those that outlive their call included; what is more is [ErrBusy] to the plugin.
 func WithDetachedCallbacks() HostOption {
 	return func(o *hostOptions) { o.config.Callbacks = "detached" }
 }

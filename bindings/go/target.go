@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 )
 
@@ -22,6 +23,9 @@ type target struct {
 
 	mu   sync.Mutex
 	live map[uint64]context.CancelFunc // by request
+	// early are requests that were dropped while they were not live: where callbacks are detached, before they came so far.
+	early [maxHostCalls]uint64
+	next  int
 }
 
 func newTarget(api HostAPI, logger *slog.Logger, events func(Event), slots chan struct{}) *target {
@@ -32,6 +36,10 @@ func newTarget(api HostAPI, logger *slog.Logger, events func(Event), slots chan 
 func (t *target) drop(request uint64) {
 	t.mu.Lock()
 	cancel := t.live[request]
+	if cancel == nil {
+		t.early[t.next] = request
+		t.next = (t.next + 1) % len(t.early)
+	}
 	t.mu.Unlock()
 	if cancel != nil {
 		cancel()
@@ -41,7 +49,11 @@ func (t *target) drop(request uint64) {
 func (t *target) begin(request uint64, cancel context.CancelFunc) {
 	t.mu.Lock()
 	t.live[request] = cancel
+	early := slices.Contains(t.early[:], request)
 	t.mu.Unlock()
+	if early {
+		cancel()
+	}
 }
 
 func (t *target) end(request uint64) {

@@ -98,8 +98,14 @@ def make_host():
 
 
 @pytest.fixture
-def host(make_host, api) -> flowplug.Host:
-    return make_host(api=api)
+def callbacks() -> str:
+    """A module's tests run with both kinds where it parametrizes this."""
+    return "inline"
+
+
+@pytest.fixture
+def host(make_host, api, callbacks) -> flowplug.Host:
+    return make_host(api=api, callbacks=callbacks)
 
 
 def load(host: flowplug.Host, name: str, identity: str = "", **kwargs) -> flowplug.Plugin:

@@ -12,6 +12,11 @@ import flowplug
 OK = {"done": True}
 
 
+@pytest.fixture(params=["inline", "detached"])
+def callbacks(request) -> str:
+    return request.param
+
+
 def refused(plugin, text, params):
     """The host function fails, and the plugin is told why."""
     assert text in plugin.call("command", params, timeout=BOUND)["error"]

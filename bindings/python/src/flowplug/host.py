@@ -32,9 +32,10 @@ class Host(Managed):
 
     api: what plugins may ask. policy: "strict" (the default), "trusted", or a dict with `default` and `plugins`. cache_dir: where
     compiled modules are kept (None: nowhere). kv_path: a file for the library's own store; this version has it in memory alone and
-    raises `UnsupportedError` for anything but None. callbacks: "inline"; "detached" raises `UnsupportedError` in this version. log: a
-    function or a `logging.Logger` that takes records of plugins and of the library, instead of api.log. on_event: takes the library's
-    events.
+    raises `UnsupportedError` for anything but None. callbacks: "inline", on the thread that called the plugin (the
+    default), or "detached", on threads of the library, so that a call ends at its timeout whatever a callback does; at most 256 then
+    run at once. log: a function or a `logging.Logger` that takes records of plugins and of the library, instead of api.log. on_event:
+    takes the library's events.
     """
 
     def __init__(
