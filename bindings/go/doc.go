@@ -30,7 +30,7 @@
 // are known to be nested: at most eight deep, and never a deadlock, but [ErrBusy].
 // Methods run inline, on the thread that called a wasm plugin or on a thread of the
 // library for a gRPC plugin; a method that blocks without minding its context delays the
-// caller. A panic in a method fails the plugin's request and nothing else.
+// caller, unless the host was made [WithDetachedCallbacks]. A panic in a method fails the plugin's request and nothing else.
 //
 // # Errors
 //

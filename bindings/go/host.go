@@ -96,6 +96,41 @@ func (h *Host) Close() error {
 	return nil
 }
 
+// Admit says what Load would grant to the manifest under this identity, and loads nothing: of opts, [WithRunnerPolicy] alone
+// counts. What is denied stands in the Admission, and is no error. Errors: [ErrInvalidManifest], [ErrInvalidConfig] in the
+// policy, [ErrInvalidArgument] for the identity, [ErrInvalidState] once the Host is closed.
+func (h *Host) Admit(identity string, m *Manifest, opts ...RunnerOption) (*Admission, error) {
+	r := h.NewRunner(identity, opts...)
+	policy, err := policyJSON(r.options.policy)
+	if err != nil {
+		return nil, err
+	}
+	if !h.handle.acquire() {
+		return nil, r.wrongState("the Host is closed")
+	}
+	defer h.handle.release()
+	f, err := takeFrame(context.Background(), true)
+	if err != nil {
+		return nil, err
+	}
+	defer f.giveBack()
+	manifest, err := f.ofManifest(m)
+	if err != nil {
+		return nil, r.named(err)
+	}
+	defer C.fp_manifest_free(manifest)
+	id, idLen := charsOf(identity)
+	text, textLen := chars(policy)
+	if status := C.fp_host_admit(h.handle.ptr, manifest, id, idLen, text, textLen, f.c); status != C.FLOWPLUG_OK {
+		return nil, f.error(status)
+	}
+	admission := new(Admission)
+	if err := json.Unmarshal(f.take(), admission); err != nil {
+		return nil, notUnderstood("report on the policy", err)
+	}
+	return admission, nil
+}
+
 // NewRunner makes the runner of one plugin. identity is who the plugin is: its part of the KV store and
 // of the policy go by it. It loads nothing yet.
 func (h *Host) NewRunner(identity string, opts ...RunnerOption) *Runner {

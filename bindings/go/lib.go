@@ -87,6 +87,32 @@ func libValidateConfig(manifest, config []byte) error {
 	return nil
 }
 
+func libFillConfig(manifest, config []byte) ([]byte, error) {
+	f, err := takeFrame(context.Background(), true)
+	if err != nil {
+		return nil, err
+	}
+	defer f.giveBack()
+	parsed, err := f.manifest(manifest, "", "", false)
+	if err != nil {
+		return nil, err
+	}
+	defer C.fp_manifest_free(parsed)
+	ptr, n := chars(config)
+	if status := C.fp_manifest_fill(parsed, ptr, n, f.c); status != C.FLOWPLUG_OK {
+		return nil, f.error(status)
+	}
+	return f.take(), nil
+}
+
+// ManifestSchema is the JSON Schema of plugin.yaml, for editors and for checks of one's own.
+func ManifestSchema() json.RawMessage {
+	return json.RawMessage(C.GoString(C.flowplug_manifest_schema()))
+}
+
+// PolicySchema is the JSON Schema of a policy: see [WithPolicy].
+func PolicySchema() json.RawMessage { return json.RawMessage(C.GoString(C.flowplug_policy_schema())) }
+
 // libHTTPCheck asks whether a request of a plugin may go to url.
 func libHTTPCheck(request uint64, url string) error {
 	f, err := takeFrame(context.Background(), true)

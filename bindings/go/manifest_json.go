@@ -86,13 +86,29 @@ func (m *Manifest) Warnings() []string { return slices.Clone(m.warnings) }
 // ValidateConfig checks a plugin's config against ConfigSchema; nil is an absent config. With
 // no schema any JSON passes. The error is [ErrInvalidConfig], its Details list every violation.
 func (m *Manifest) ValidateConfig(config json.RawMessage) error {
-	// The schema alone decides, so the rest of the manifest need not be complete.
-	probe := &Manifest{Name: "schema", Runtime: RuntimeWasm, Wasm: &WasmConfig{Module: "none"}, ConfigSchema: m.ConfigSchema}
-	text, err := probe.text()
+	text, err := m.schemaAlone()
 	if err != nil {
 		return err
 	}
 	return libValidateConfig(text, config)
+}
+
+// FillConfig returns config with the defaults of ConfigSchema where it lacks them, checked; nil is an absent config, which
+// starts as the schema's own default, or as {} where its type is object. Defaults come from properties, items, prefixItems,
+// additionalProperties, allOf and local $refs, never from anyOf, oneOf, if or patterns. The error is [ErrInvalidConfig],
+// as for ValidateConfig.
+func (m *Manifest) FillConfig(config json.RawMessage) (json.RawMessage, error) {
+	text, err := m.schemaAlone()
+	if err != nil {
+		return nil, err
+	}
+	return libFillConfig(text, config)
+}
+
+// schemaAlone is a manifest for checks of a config: the rest of m need not be complete for them.
+func (m *Manifest) schemaAlone() ([]byte, error) {
+	probe := &Manifest{Name: "schema", Runtime: RuntimeWasm, Wasm: &WasmConfig{Module: "none"}, ConfigSchema: m.ConfigSchema}
+	return probe.text()
 }
 
 // text is the manifest as the library is given it.

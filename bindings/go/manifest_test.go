@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -240,6 +241,68 @@ func TestAManifestKnowsItsFolder(t *testing.T) {
 	t.Chdir(dir)
 	if m, err := ReadManifest("plugin.yaml"); err != nil || m.BaseDir() != dir {
 		t.Errorf("%v %v", m, err)
+	}
+}
+
+func TestAConfigIsFilled(t *testing.T) {
+	m := &Manifest{ConfigSchema: json.RawMessage(`{"type":"object","properties":{"n":{"type":"integer","default":3}}}`)}
+	for given, want := range map[string]string{"": `{"n":3}`, `{"n":1}`: `{"n":1}`, `{"o":2}`: `{"o":2,"n":3}`} {
+		var config json.RawMessage
+		if given != "" {
+			config = json.RawMessage(given)
+		}
+		filled, err := m.FillConfig(config)
+		if err != nil || string(filled) != want {
+			t.Errorf("%q: %s, %v, not %s", given, filled, err, want)
+		}
+	}
+	if _, err := m.FillConfig(json.RawMessage(`{"n":"x"}`)); !errors.Is(err, ErrInvalidConfig) {
+		t.Error(err)
+	}
+}
+
+func TestTheSchemasAreJSON(t *testing.T) {
+	for _, schema := range []json.RawMessage{ManifestSchema(), PolicySchema()} {
+		var read struct {
+			Schema string `json:"$schema"`
+		}
+		if err := json.Unmarshal(schema, &read); err != nil || read.Schema == "" {
+			t.Error(err, read)
+		}
+	}
+}
+
+func TestAManifestIsCheckedAgainstThePolicy(t *testing.T) {
+	h, err := NewHost(WithPolicy("strict"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := ParseManifest([]byte("name: a\nruntime: wasm\nwasm: { module: ./m.wasm, permissions: { http: [{ host: api.example.com }] } }\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	denied, err := h.Admit("org/a", m)
+	if err != nil || denied.Allowed || denied.Identity != "org/a" || denied.Runtime != RuntimeWasm {
+		t.Fatalf("%+v, %v", denied, err)
+	}
+	http := slices.IndexFunc(denied.Requests, func(r PolicyRequest) bool { return r.What == "http" })
+	if http < 0 || denied.Requests[http].Asked != "api.example.com" || denied.Requests[http].Allowed || denied.Requests[http].Grant == "" {
+		t.Errorf("%+v", denied.Requests)
+	}
+	if granted, err := h.Admit("org/a", m, WithRunnerPolicy("trusted")); err != nil || !granted.Allowed {
+		t.Errorf("%+v, %v", granted, err)
+	}
+	if _, err := h.Admit("../a", m); !errors.Is(err, ErrInvalidArgument) {
+		t.Error(err)
+	}
+	if _, err := h.Admit("org/a", nil); !errors.Is(err, ErrInvalidArgument) {
+		t.Error(err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := h.Admit("org/a", m); !errors.Is(err, ErrInvalidState) {
+		t.Error(err)
 	}
 }
 

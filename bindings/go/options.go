@@ -80,9 +80,9 @@ type functionOptions struct{ trustJSON bool }
 // case). It is faster, and for callers that parse the result, and so check it, anyway.
 func TrustJSON() FunctionOption { return func(o *functionOptions) { o.trustJSON = true } }
 
-// Event is something that happened to a plugin. This version sets neither ProvidesChanged nor Progress nor Audit.
+// Event is something that happened to a plugin. This version sets neither ProvidesChanged nor Progress.
 type Event struct {
-	Type            string         `json:"type"` // loaded, started, start_failed, crashed, stopping, stopped, emitted
+	Type            string         `json:"type"` // loaded, started, start_failed, crashed, stopping, stopped, emitted, audit
 	Time            time.Time      `json:"time"`
 	Plugin          string         `json:"plugin"`
 	State           PluginState    `json:"state,omitempty"`
@@ -102,7 +102,7 @@ type EventProgress struct {
 	Total uint64 `json:"total"`
 }
 
-// EventAudit is a permission that was used or refused. This version sends none.
+// EventAudit is one wish of a manifest that was granted or refused when it was loaded.
 type EventAudit struct {
 	What    string `json:"what"`
 	Target  string `json:"target"`

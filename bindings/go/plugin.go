@@ -14,9 +14,30 @@ type PluginInfo struct {
 
 	Identity string          `json:"identity"`
 	Runtime  RuntimeKind     `json:"runtime"`
-	Granted  json.RawMessage `json:"granted"`           // what the policy granted of what the manifest asks
+	Granted  json.RawMessage `json:"granted"`           // the bounds in force
+	Requests []PolicyRequest `json:"requests"`          // what became of each wish of the manifest
 	Exports  []string        `json:"exports,omitempty"` // of a wasm module
 	Imports  []string        `json:"imports,omitempty"`
+}
+
+// PolicyRequest is one wish of a manifest and what the policy says to it.
+type PolicyRequest struct {
+	What    string `json:"what"`  // the policy's key that it falls under: "http", "memory"
+	Field   string `json:"field"` // the manifest's
+	Asked   string `json:"asked"`
+	Granted string `json:"granted"`
+	Allowed bool   `json:"allowed"`
+	Rule    string `json:"rule"`            // the policy's line that decided
+	Grant   string `json:"grant,omitempty"` // the line that would grant it; empty where it is granted, and where none would
+}
+
+// Admission is what a policy says to all that a manifest asks for: see [Host.Admit].
+type Admission struct {
+	Allowed  bool            `json:"allowed"` // whether it could be loaded
+	Identity string          `json:"identity"`
+	Runtime  RuntimeKind     `json:"runtime"`
+	Requests []PolicyRequest `json:"requests"` // in the order of the manifest's sections
+	Granted  json.RawMessage `json:"granted"`  // the bounds that would be in force, without what is denied
 }
 
 // HealthStatus says how a plugin is.

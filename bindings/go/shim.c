@@ -87,6 +87,12 @@ flowplug_status fp_host_new(const char *config, size_t config_len, uintptr_t use
 flowplug_status fp_host_close(void *host, fp_call *c) { return flowplug_host_close(host, &c->options, &c->error); }
 void fp_host_free(void *host) { flowplug_host_free(host); }
 
+flowplug_status fp_host_admit(void *host, void *manifest, const char *identity, size_t identity_len, const char *policy, size_t policy_len, fp_call *c) {
+  flowplug_plugin_options o = FLOWPLUG_PLUGIN_OPTIONS_INIT;
+  o.policy = str(policy, policy_len);
+  return flowplug_host_admit(host, manifest, str(identity, identity_len), &o, &c->out, &c->error);
+}
+
 flowplug_status fp_manifest_parse(const char *text, size_t len, const char *dir, size_t dir_len, int32_t strict, fp_call *c) {
   flowplug_manifest_options o = FLOWPLUG_MANIFEST_OPTIONS_INIT;
   flowplug_manifest *made = NULL;
@@ -112,6 +118,10 @@ flowplug_status fp_manifest_warnings(void *manifest, fp_call *c) { return flowpl
 
 flowplug_status fp_manifest_validate(void *manifest, const char *config, size_t len, fp_call *c) {
   return flowplug_manifest_validate_config(manifest, str(config, len), &c->options, &c->error);
+}
+
+flowplug_status fp_manifest_fill(void *manifest, const char *config, size_t len, fp_call *c) {
+  return flowplug_manifest_fill_config(manifest, str(config, len), &c->options, &c->out, &c->error);
 }
 
 void fp_manifest_free(void *manifest) { flowplug_manifest_free(manifest); }

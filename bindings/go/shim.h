@@ -49,12 +49,14 @@ fp_call *fp_call_new(void);
 flowplug_status fp_host_new(const char *config, size_t config_len, uintptr_t user, uint32_t api, fp_call *);
 flowplug_status fp_host_close(void *host, fp_call *);
 void fp_host_free(void *host);
+flowplug_status fp_host_admit(void *host, void *manifest, const char *identity, size_t identity_len, const char *policy, size_t policy_len, fp_call *);
 
 flowplug_status fp_manifest_parse(const char *text, size_t len, const char *dir, size_t dir_len, int32_t strict, fp_call *);
 flowplug_status fp_manifest_read(const char *path, size_t len, const char *dir, size_t dir_len, int32_t strict, fp_call *);
 flowplug_status fp_manifest_json(void *manifest, fp_call *);
 flowplug_status fp_manifest_warnings(void *manifest, fp_call *);
 flowplug_status fp_manifest_validate(void *manifest, const char *config, size_t len, fp_call *);
+flowplug_status fp_manifest_fill(void *manifest, const char *config, size_t len, fp_call *);
 void fp_manifest_free(void *manifest);
 
 flowplug_status fp_plugin_load(void *host, void *manifest, const char *identity, size_t identity_len, const char *policy, size_t policy_len,

@@ -15,8 +15,15 @@ var errNoLibrary = &Error{
 func libManifest([]byte, string, string, bool) ([]byte, []string, error) {
 	return nil, nil, errNoLibrary
 }
-func libValidateConfig([]byte, []byte) error { return errNoLibrary }
-func libHTTPCheck(uint64, string) error      { return errNoLibrary }
+func libValidateConfig([]byte, []byte) error       { return errNoLibrary }
+func libFillConfig([]byte, []byte) ([]byte, error) { return nil, errNoLibrary }
+func libHTTPCheck(uint64, string) error            { return errNoLibrary }
+
+// ManifestSchema returns nil in this build.
+func ManifestSchema() json.RawMessage { return nil }
+
+// PolicySchema returns nil in this build.
+func PolicySchema() json.RawMessage { return nil }
 
 // Version is that of the library that the program is linked with; empty without one.
 func Version() string { return "" }
@@ -33,6 +40,11 @@ func (h *Host) Close() error { return nil }
 // NewRunner makes a runner whose methods return [ErrUnsupported].
 func (h *Host) NewRunner(identity string, _ ...RunnerOption) *Runner {
 	return &Runner{identity: identity}
+}
+
+// Admit returns [ErrUnsupported].
+func (h *Host) Admit(string, *Manifest, ...RunnerOption) (*Admission, error) {
+	return nil, errNoLibrary
 }
 
 // Runner can do nothing in this build: its methods return [ErrUnsupported].

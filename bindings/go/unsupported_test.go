@@ -17,6 +17,12 @@ func TestWithoutTheLibraryEverythingIsUnsupported(t *testing.T) {
 	if err := new(Manifest).ValidateConfig(nil); !errors.Is(err, ErrUnsupported) {
 		t.Error(err)
 	}
+	if _, err := new(Manifest).FillConfig(nil); !errors.Is(err, ErrUnsupported) {
+		t.Error(err)
+	}
+	if _, err := new(Host).Admit("a", nil); !errors.Is(err, ErrUnsupported) {
+		t.Error(err)
+	}
 	if _, err := new(Host).NewRunner("a").Load(t.Context(), nil); !errors.Is(err, ErrUnsupported) {
 		t.Error(err)
 	}

@@ -83,6 +83,42 @@ def test_configs_are_checked():
             manifest.validate_config(b"{")
 
 
+def test_a_config_is_filled():
+    with flowplug.Manifest.parse(WASM.replace("times: { type: integer }", "times: { type: integer, default: 3 }")) as manifest:
+        assert manifest.fill_config({"greeting": "hello"}) == {"greeting": "hello", "times": 3}
+        assert manifest.fill_config({"greeting": "hello", "times": 1}) == {"greeting": "hello", "times": 1}
+        with pytest.raises(flowplug.InvalidConfigError) as failure:
+            manifest.fill_config()
+        assert failure.value.details["violations"]
+
+
+def test_the_schemas_are_schemas():
+    assert "runtime" in flowplug.manifest_schema()["properties"]
+    assert "$schema" in flowplug.policy_schema()
+
+
+ASKING = "name: a\nruntime: wasm\nwasm: { module: ./m.wasm, permissions: { http: [{ host: api.example.com }], memory: { max: 64MB } } }\n"
+
+
+def test_a_manifest_is_checked_against_the_policy(make_host):
+    host = make_host(policy="strict")
+    with flowplug.Manifest.parse(ASKING) as manifest:
+        denied = host.admit(manifest, "org/a")
+        assert (denied["allowed"], denied["identity"], denied["runtime"]) == (False, "org/a", "wasm")
+        (http,) = [request for request in denied["requests"] if request["what"] == "http"]
+        assert (http["asked"], http["allowed"]) == ("api.example.com", False)
+        assert http["grant"]
+        granted = host.admit(manifest, "org/a", policy="trusted")
+        assert granted["allowed"] and granted["granted"]["http"] == ["api.example.com"]
+        with pytest.raises(flowplug.InvalidArgumentError):
+            host.admit(manifest, "../a")
+        with pytest.raises(flowplug.InvalidConfigError):
+            host.admit(manifest, "org/a", policy={"http": 1})
+    host.close()
+    with flowplug.Manifest.parse(ASKING) as manifest, pytest.raises(flowplug.InvalidStateError):
+        host.admit(manifest, "org/a")
+
+
 def test_what_json_cannot_say_is_refused_here():
     with flowplug.Manifest.parse(WASM) as manifest:
         with pytest.raises(ValueError):

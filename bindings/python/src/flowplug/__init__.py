@@ -38,9 +38,9 @@ from .function import Function
 from .host import Host
 from .hostapi import Caller, HostAPI
 from .http import fetch
-from .manifest import Manifest
+from .manifest import Manifest, manifest_schema, policy_schema
 from .plugin import Plugin
-from .types import Health, HTTPRequest, HTTPResponse, LogLevel, LogRecord, PluginInfo, State
+from .types import Admission, Health, HTTPRequest, HTTPResponse, LogLevel, LogRecord, PluginInfo, PolicyRequest, State
 
 __version__ = _ffi.string(_lib.flowplug_version()).decode()
 
@@ -51,6 +51,7 @@ if _lib.flowplug_abi_version() != _lib.FLOWPLUG_ABI_VERSION:
     )
 
 __all__ = [
+    "Admission",
     "BusyError",
     "CallCancelledError",
     "CallTimeoutError",
@@ -81,6 +82,7 @@ __all__ = [
     "Plugin",
     "PluginError",
     "PluginInfo",
+    "PolicyRequest",
     "StartFailedError",
     "State",
     "Status",
@@ -89,4 +91,6 @@ __all__ = [
     "UnknownFunctionError",
     "UnsupportedError",
     "fetch",
+    "manifest_schema",
+    "policy_schema",
 ]

@@ -9,18 +9,18 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from . import _json
 from ._callbacks import host_api
 from ._calling import call_options
-from ._managed import Managed, Out, text
+from ._managed import Managed, Out, ask_bytes, text
 from ._native import ffi, lib
 from .errors import FlowplugError
 from .hostapi import HostAPI
 from .manifest import Manifest
 from .plugin import Plugin
-from .types import LogRecord
+from .types import Admission, LogRecord
 
 _LEVELS = [logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR]
 _open: weakref.WeakSet[Host] = weakref.WeakSet()
@@ -89,6 +89,17 @@ class Host(Managed):
         out, handle = Out(), ffi.new("flowplug_plugin **")
         out.check(lib.flowplug_plugin_load(host, declared, name, options, call, handle, out.error))
         return Plugin(self, handle[0], identity)
+
+    def admit(self, manifest: Manifest, identity: str, policy: Any = None) -> Admission:
+        """What `load` would grant to the manifest under this identity; loads nothing.
+
+        policy, if given, serves in the place of the host's. What is denied stands in the answer and raises nothing.
+        """
+        name, _keep_name = text(identity)
+        options = ffi.new("flowplug_plugin_options *")
+        options.struct_size = ffi.sizeof("flowplug_plugin_options")
+        options.policy, _keep = text(_json.dumps(policy))
+        return cast(Admission, _json.loads(ask_bytes(lib.flowplug_host_admit, self._ptr, manifest._ptr, name, options)))
 
     def close(self, timeout: float | None = None) -> None:
         """Stops every plugin and waits until no callback runs. Calls in flight have `timeout` seconds to end by themselves.

@@ -55,3 +55,24 @@ class Manifest(Managed):
         value, _keep = text(_json.dumps(config))
         options, _keep_options = call_options(timeout)
         out.check(lib.flowplug_manifest_validate_config(self._ptr, value, options, out.error))
+
+    def fill_config(self, config: Any = None, timeout: float | None = None) -> Any:
+        """The config with the defaults of config_schema where it lacks them, checked. None: absent, which starts as the schema's own
+        default, or as {} where its type is object.
+
+        Defaults come from properties, items, prefixItems, additionalProperties, allOf and local $refs, never from anyOf, oneOf, if or
+        patterns. Raises `InvalidConfigError`.
+        """
+        value, _keep = text(_json.dumps(config))
+        options, _keep_options = call_options(timeout)
+        return _json.loads(ask_bytes(lib.flowplug_manifest_fill_config, self._ptr, value, options))
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema of plugin.yaml, for editors and for checks of one's own."""
+    return dict(_json.loads(ffi.string(lib.flowplug_manifest_schema())))
+
+
+def policy_schema() -> dict[str, Any]:
+    """The JSON Schema of a policy."""
+    return dict(_json.loads(ffi.string(lib.flowplug_policy_schema())))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from . import _json
 from ._async import Completion
 from ._calling import call_options, raise_interrupt
-from ._managed import Managed, Out, ask_bytes, take_bytes, text
+from ._managed import Managed, Out, ask_bytes, text
 from ._native import ffi, lib
 from .cancel import CancelToken
 from .errors import InvalidResponseError
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .host import Host
 
 
+# Functions that a plugin keeps resolved; names beyond are resolved for every call.
+_CACHED_MAX = 64
+
+
 class Plugin(Managed):
     """Made by `Host.load`. Any number of threads may use it at once; `close` ends it without waiting, `stop` in good order."""
 
@@ -27,6 +31,13 @@ class Plugin(Managed):
         self._own(handle, lib.flowplug_plugin_free)
         self.host = host
         self.identity = identity
+        # What `call` resolved, for the next call of the name.
+        self._functions: dict[str, Function] = {}
+
+    def close(self) -> None:
+        super().close()
+        # Each holds the plugin.
+        self._functions = {}
 
     def start(self, config: Any = None, timeout: float | None = None, cancel: CancelToken | None = None) -> None:
         """Checks the config (any JSON value) and starts the plugin with it.
@@ -57,15 +68,8 @@ class Plugin(Managed):
         params: any JSON value, or bytes of JSON text. tag reaches the host's callbacks. parent: the request on whose behalf the
         call is made, known where the call is made inside a callback. Raises a subclass of `FlowplugError`.
         """
-        out, result = Out(), ffi.new("flowplug_bytes *")
-        name, _keep_name = text(function)
-        value, _keep = text(_json.dumps(params))
-        options, _keep_options = call_options(timeout, cancel, tag, traceparent, parent, trust=True)
-        try:
-            out.check(lib.flowplug_plugin_call(self._ptr, name, value, options, result, out.error))
-        finally:
-            raise_interrupt()
-        return self._parse(take_bytes(result), function)
+        known = self._functions.get(function) or self._resolve(function)
+        return known(params, timeout=timeout, cancel=cancel, tag=tag, traceparent=traceparent, parent=parent)
 
     async def acall(
         self,
@@ -104,6 +108,14 @@ class Plugin(Managed):
         value, _keep = text(name)
         out.check(lib.flowplug_function_new(self._ptr, value, handle, out.error))
         return Function(self.identity, name, handle[0])
+
+    def _resolve(self, name: str) -> Function:
+        function = self.function(name)
+        if len(self._functions) < _CACHED_MAX:
+            self._functions[name] = function
+        if self.closed:  # meanwhile
+            self._functions = {}
+        return function
 
     def health(self, timeout: float | None = None) -> Health:
         """Whether it can take calls, in every state. What went wrong is `last_error`."""

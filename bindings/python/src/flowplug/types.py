@@ -34,6 +34,29 @@ class Health(TypedDict):
     restarts: int
 
 
+class PolicyRequest(TypedDict, total=False):
+    """One wish of a manifest and what the policy says to it. grant is the line of the policy that would grant what is denied; absent
+    where it is granted, and where no line would."""
+
+    what: str
+    field: str
+    asked: str
+    granted: str
+    allowed: bool
+    rule: str
+    grant: str
+
+
+class Admission(TypedDict):
+    """What a policy says to all that a manifest asks for; granted are the bounds that would be in force, without what is denied."""
+
+    allowed: bool
+    identity: str
+    runtime: str
+    requests: list[PolicyRequest]
+    granted: dict[str, Any]
+
+
 class PluginInfo(TypedDict, total=False):
     """What a loaded plugin is, and what it was granted."""
 
@@ -44,6 +67,7 @@ class PluginInfo(TypedDict, total=False):
     provides: dict[str, Any]
     config_schema: Any
     granted: dict[str, Any]
+    requests: list[PolicyRequest]
     exports: list[Any]
     imports: list[Any]
 
