@@ -131,7 +131,7 @@ impl PluginContext {
 
 /// The plugin of which a callback is told something; none outside of one.
 #[derive(Clone, Copy, Debug)]
-pub struct Telling(Option<u64>);
+pub struct Telling(Option<u32>);
 
 impl Telling {
     /// That of the callback on this thread.

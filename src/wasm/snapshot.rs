@@ -87,7 +87,7 @@ impl Sandbox {
         if let Some(output) = &store.data().output {
             output.flush();
         }
-        let instance = ended.map_err(|e| trap::failure(e, &store.data().limits).with_function("_initialize"))?;
+        let instance = ended.map_err(|e| trap::failure(e, store.data()).with_function("_initialize"))?;
         Ok(parts.rewritten(&reached(&parts, &mut store, &instance)?))
     }
 
