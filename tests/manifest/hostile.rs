@@ -14,8 +14,8 @@ use super::{Manifest, Path};
 /// What the children find in their environment: which of the inputs is theirs.
 const INDEX: &str = "FLOWPLUG_TEST_HOSTILE";
 
-/// Ten times what a manifest may take.
-const TIME_MAX: Duration = Duration::from_millis(500);
+/// Ten times what a manifest may take, in hundredths of a second of processor time: how busy the machine is does not count.
+const TICKS_MAX: u64 = 50;
 /// What a manifest may take beyond what the process had.
 const MEMORY_MAX_KIB: u64 = 64 * 1024;
 
@@ -71,17 +71,24 @@ fn status(name: &str) -> u64 {
     line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
 }
 
+/// What this process has had of the processor, in hundredths of a second.
+fn ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
 /// What a child does: parses one input and says how long that took and what it cost.
 fn measure(index: usize) {
     let (_, input, expected) = inputs().swap_remove(index);
     let before = status("VmRSS");
-    let start = Instant::now();
+    let (start, used) = (Instant::now(), ticks());
     let error = Manifest::parse(&input, Path::new(""), false).expect_err("it was taken");
     let took = start.elapsed();
     assert_eq!(error.kind(), Kind::InvalidManifest);
     assert!(error.message().contains(expected) && error.message().len() < 20_000, "{error}");
     assert!(!error.details()["problems"].as_array().unwrap().is_empty());
-    assert!(took < TIME_MAX, "{took:?}");
+    assert!(ticks() - used < TICKS_MAX, "{took:?}");
     let grown = status("VmHWM").saturating_sub(before);
     assert!(grown < MEMORY_MAX_KIB, "{grown} KiB");
     println!("measured {} us, {grown} KiB", took.as_micros());
@@ -112,7 +119,7 @@ fn a_hostile_schema_that_is_taken_ends_with_the_calls_deadline() {
     ]});
     let config = (0..100).fold("{}".to_owned(), |inner, _| format!("{{\"x\": {inner}}}"));
     let manifest = Manifest::parse(&with_schema(&twice), Path::new(""), true).unwrap();
-    let deadline = || Deadline::after(Duration::from_millis(50));
+    let deadline = || Deadline::after(Duration::from_millis(200));
     for fill in [false, true] {
         let start = Instant::now();
         let error = if fill {
@@ -121,6 +128,6 @@ fn a_hostile_schema_that_is_taken_ends_with_the_calls_deadline() {
             manifest.validate_config(config.as_bytes(), &deadline()).unwrap_err()
         };
         assert_eq!(error.kind(), Kind::Timeout, "{error}");
-        assert!(start.elapsed() < TIME_MAX, "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
 }

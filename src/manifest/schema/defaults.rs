@@ -17,7 +17,7 @@ const ADDED_MAX: usize = 1 << 20;
 /// How deep a config may nest once it is filled: what its readers take.
 const DEPTH_MAX: usize = 127;
 /// How many schemas are looked at: what defaults add grows with the config, and what they cost with its schema too.
-const STEPS_MAX: usize = 5_000_000;
+const STEPS_MAX: usize = 1_000_000;
 
 /// Puts in what is missing; the error says why that cannot be done, as the end of a sentence.
 pub(super) fn fill(schema: &Value, config: &mut Value) -> Result<(), String> {
