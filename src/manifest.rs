@@ -10,16 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::call::Deadline;
 use crate::error::{Error, Kind, Result};
+use crate::manifest::config::Config;
 use crate::manifest::problem::Problem;
 use crate::manifest::reader::Reader;
-use crate::manifest::schema::{Schema, text};
+use crate::manifest::schema::Schema;
 use crate::manifest::yaml::DOCUMENT_MAX;
 
+mod config;
 mod fields;
 pub mod hosts;
 pub(crate) mod node;
@@ -352,34 +353,14 @@ impl Manifest {
     /// `invalid_config` where the defaults would add more than 1 MiB or nest the config too deep.
     pub fn fill_config(&self, config: &[u8], deadline: &Deadline) -> Result<String> {
         let given = Config::parse(config)?;
-        let kept = || given.raw.map_or("null", RawValue::get).to_owned();
-        let Some(schema) = &self.schema else { return Ok(kept()) };
+        let Some(schema) = &self.schema else { return Ok(given.text()) };
         let Some(raw) = given.raw else {
             let start = schema.value().get("default").cloned();
             let empty = || if schema.is_of_objects() { Value::Object(Map::new()) } else { Value::Null };
             return schema.fill(start.unwrap_or_else(empty), deadline).map(|filled| filled.to_string());
         };
         let filled = schema.fill(given.value.clone(), deadline)?;
-        Ok(text(raw, &given.value, &filled))
-    }
-}
-
-/// A config as it was given; the raw text is none where it is absent.
-struct Config<'a> {
-    raw: Option<&'a RawValue>,
-    value: Value,
-}
-
-impl<'a> Config<'a> {
-    fn parse(config: &'a [u8]) -> Result<Self> {
-        if config.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Config { raw: None, value: Value::Null });
-        }
-        let parsed = serde_json::from_slice(config).and_then(|value| Ok(Config { raw: Some(serde_json::from_slice(config)?), value }));
-        parsed.map_err(|e| {
-            let text = format!("plugin config is not valid JSON: line {}, column {}.", e.line(), e.column());
-            Error::new(Kind::InvalidConfig, text)
-        })
+        Ok(config::text(raw, &given.value, &filled))
     }
 }
 

@@ -134,6 +134,23 @@ fn manifests_come_to_what_they_come_to_in_flowbot() {
     assert!(counts.values().sum::<usize>() >= 500);
 }
 
+/// The schema for editors takes what the parser takes.
+#[test]
+fn what_is_taken_is_valid_by_the_schema_of_manifests() {
+    let validator = jsonschema::draft202012::options().should_validate_formats(true).build(&flowplug::manifest::schema()).unwrap();
+    let mut taken = 0;
+    for case in cases("manifests") {
+        // A document may hold what JSON cannot say (`.inf`) where nobody reads it.
+        let Ok(document) = flowplug::manifest::document(&case.body) else { continue };
+        if Manifest::parse(&case.body, Path::new(""), false).is_ok() {
+            taken += 1;
+            let errors: Vec<String> = validator.iter_errors(&document).map(|e| format!("{}: {e}", e.instance_path())).collect();
+            assert!(errors.is_empty(), "{}: {errors:?}", case.id);
+        }
+    }
+    assert!(taken > 250, "{taken}");
+}
+
 #[test]
 fn configs_are_judged_as_in_flowbot() {
     let counts = compare("configs", judged, |flowbot, ours| flowbot == ours);

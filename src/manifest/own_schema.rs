@@ -71,12 +71,18 @@ const GRPC: [Field; 15] = [
     ("wasm.sha256", Form::Digest, r#""""#, "The module's SHA-256, checked before it is run."),
 ];
 
-const WASM: [Field; 16] = [
+const WASM: [Field; 17] = [
     ("wasm.module", Form::Text, r#""""#, "The .wasm file; relative to the manifest's folder."),
     ("wasm.pool", Form::Section, "null", "How many instances there are."),
     ("wasm.pool.max_instances", Form::Whole(u32::MAX as u64), "4", "Instances that may live at once; 0 is the default."),
     ("wasm.pool.wait_timeout", Form::Duration, r#""5s""#, "The longest wait for an instance."),
     ("wasm.pool.instance_per_call", Form::Flag, "false", "A fresh instance for every call."),
+    (
+        "wasm.pool.snapshot",
+        Form::Choice(&["off", "strict", "shared_seed"]),
+        r#""off""#,
+        "Instances begin as copies of one on which _initialize has run: strict without random numbers and clocks, shared_seed with the same of them for all.",
+    ),
     ("wasm.permissions.http", Form::Sections, "[]", "Hosts that HTTPRequest may reach; none if empty."),
     ("wasm.permissions.http[].host", Form::Host, r#""""#, "A host or *.suffix, each with an optional :port."),
     ("wasm.permissions.http_max_response", Form::Size, r#""10MB""#, "The most of one HTTP response."),
@@ -161,7 +167,7 @@ fn written(form: &Form) -> Value {
             "type": "object", "patternProperties": {"^[^=\\u0000]+$": {"anyOf": [defined("text"), {"type": "null"}]}},
             "additionalProperties": {"type": "null"},
         }),
-        Form::Flag => defined("flag"),
+        Form::Flag => json!({"type": "boolean"}),
         Form::Whole(max) => json!({"anyOf": [{"type": "integer", "minimum": 0, "maximum": max}, defined("whole")]}),
         Form::Duration => defined("duration"),
         Form::Size => defined("size"),
@@ -180,14 +186,10 @@ fn definitions() -> Value {
     json!({
         "absent": absent(),
         "text": {"type": ["string", "number", "boolean"], "pattern": "^[^\\u0000]*$"},
-        "flag": {"anyOf": [
-            {"type": "boolean"},
-            {"type": "string", "pattern": "^([yYnN]|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF)$"},
-        ]},
         "whole": {
             "description": "A whole number in quotes, or in another base.",
             "type": "string",
-            "pattern": "^[+]?(0[xX][0-9A-Fa-f_]+|0[oO]?[0-7_]*|0[bB][01_]+|[1-9_][0-9_]*(\\.0*)?([eE][+]?[0-9]+)?)$",
+            "pattern": "^[+]?(0[xX][0-9A-Fa-f_]+|0[oO][0-7_]+|0[0-9_]*|0[bB][01_]+|[1-9_][0-9_]*(\\.0*)?([eE][+]?[0-9]+)?)$",
         },
         "duration": duration(),
         "size": size(),

@@ -20,8 +20,6 @@ mod bounds;
 mod defaults;
 mod references;
 
-pub(crate) use defaults::text;
-
 /// How long a schema may take to compile.
 const COMPILE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a check may take where the caller sets no bound.

@@ -69,6 +69,9 @@ fn defaults_come_through_items_references_and_all_of() {
         |draft: &str| json!({"$schema": draft, "definitions": {"p": {}}, "properties": {"p": {"$ref": "#/definitions/p", "default": 1}}});
     filled(&beside("http://json-schema.org/draft-07/schema#"), "{}", &json!({}));
     filled(&beside("https://json-schema.org/draft/2019-09/schema"), "{}", &json!({"p": 1}));
+    let members = json!({"$schema": "http://json-schema.org/draft-04/schema#", "definitions": {"o": {}}, "properties": {"o": {"$ref": "#/definitions/o", "properties": {"x": {"default": 1}}}}});
+    filled(&members, r#"{"o":{}}"#, &json!({"o": {}}));
+    filled(&json!({"$schema": "https://json-schema.org/draft/2019-09/schema", "items": item}), "[{}]", &json!([{"mode": "read"}]));
     // A tree that refers to itself is filled as deep as the config goes.
     let tree = json!({"properties": {"name": {"default": "?"}, "child": {"$ref": "#"}}});
     filled(&tree, r#"{"child": {"child": {}}}"#, &json!({"child": {"child": {"name": "?"}, "name": "?"}, "name": "?"}));

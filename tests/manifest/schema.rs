@@ -159,7 +159,7 @@ fn every_valid_manifest_is_valid_by_the_schema() {
         "version: 1.10",
         "version: true",
         "x-mine: { any: thing }",
-        "provides: { module: yes, abilities: [null, { capability: a, operations: [1, true, ''] }] }",
+        "provides: { module: TRUE, abilities: [null, { capability: a, operations: [1, true, ''] }] }",
         "config_schema: '{\"type\": \"object\"}'",
         "config_schema: true",
         "grpc: { args: [1, x] }",
@@ -171,9 +171,9 @@ fn every_valid_manifest_is_valid_by_the_schema() {
         check(&manifest::document(text.as_bytes()).unwrap(), &text);
     }
     for (field, values) in [
-        ("wasm.pool.max_instances", json!([0, 4, "7", "0x10", "010", 4.0, "1_0", "+3", null, ""])),
+        ("wasm.pool.max_instances", json!([0, 4, "7", "0x10", "010", "089", 4.0, "1_0", "+3", null, ""])),
         ("wasm.pool.wait_timeout", json!(["300ms", "1h30m", "+1.5h", "1µs", "1\u{3bc}s"])),
-        ("wasm.permissions.memory.max", json!([65536, "64MB", "64 mib", "1b", "0064KB", "4GB"])),
+        ("wasm.permissions.memory.max", json!([65536, "64MB", "64 mib", "1b", "0064KB", " 4  GB\n"])),
         ("wasm.permissions.http[].host", json!(["a.org", "*.a.org:8080", "[::1]:80", "bücher.example", "A.ORG.", "127.0.0.1", "", null])),
         ("wasm.permissions.filesystem[].mode", json!(["read", "readwrite", "", null])),
         ("wasm.sha256", json!(["aB".repeat(32), ""])),
@@ -195,7 +195,7 @@ fn a_single_fault_that_a_schema_can_say_is_found_by_both() {
         ("name", json!([null, "", [], {}])),
         ("runtime", json!([null, "", "docker", "WASM", 3, []])),
         ("provides", json!([[], "x", true])),
-        ("provides.module", json!(["perhaps", [], 3])),
+        ("provides.module", json!(["perhaps", "yes", "true", [], 3])),
         ("provides.abilities", json!([{}, "x", ["x"]])),
         ("provides.abilities[].operations", json!(["list", [{}]])),
         ("provides.provider", json!(["x", []])),

@@ -5,10 +5,7 @@
 //! what a local `$ref` or `allOf` adds to them. Never from a branch that may not be meant (`anyOf`, `oneOf`, `if`, `not`,
 //! `dependentSchemas`), nor for a member whose name only a pattern knows. A null is a value, and stays.
 
-use std::collections::BTreeMap;
-
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::manifest::schema::references::References;
 
@@ -30,29 +27,6 @@ pub(super) fn fill(schema: &Value, config: &mut Value) -> Result<(), String> {
         steps: 0,
     };
     filler.fill(schema, config, 0)
-}
-
-/// The filled config as text. What was given keeps its own text: a number past what a double holds stays what it is.
-pub(crate) fn text(raw: &RawValue, given: &Value, filled: &Value) -> String {
-    if given == filled {
-        return raw.get().to_owned();
-    }
-    match (given, filled) {
-        (Value::Object(given), Value::Object(filled)) => {
-            let own: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
-            let members = filled.iter().map(|(name, value)| {
-                let kept = own.get(name).zip(given.get(name)).map(|(raw, given)| text(raw, given, value));
-                format!("{}:{}", json!(name), kept.unwrap_or_else(|| value.to_string()))
-            });
-            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
-        }
-        (Value::Array(given), Value::Array(filled)) => {
-            let own: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
-            let items = own.iter().zip(given).zip(filled).map(|((raw, given), filled)| text(raw, given, filled));
-            format!("[{}]", items.collect::<Vec<_>>().join(","))
-        }
-        _ => filled.to_string(),
-    }
 }
 
 struct Filler<'a> {
