@@ -59,7 +59,7 @@ lint: setup ## formatting and lints of every language
 	@.ci/lint
 
 .PHONY: header
-header: ## write the generated files anew: include/flowplug.h and src/grpc/pb
+header: ## write the generated files anew: the header, the schemas and src/grpc/pb
 	@FLOWPLUG_REGENERATE=1 cargo test --quiet --locked --test generated
 
 .PHONY: install
