@@ -12,6 +12,11 @@ pub(super) fn is_json(value: &[u8]) -> bool {
     simd::dispatch(scan::Inside::of(value))
 }
 
+/// The same by each kind of instructions that this machine has: tests and fuzzing compare them.
+pub fn is_json_by_each(value: &[u8]) -> Vec<bool> {
+    simd::each_level(&scan::Inside::of(value)).into_iter().map(|(_, verdict)| verdict).collect()
+}
+
 /// Whether it is UTF-8.
 ///
 /// ASCII, as most of it is, is seen quickest; the rest is simdutf8's to judge.
