@@ -12,6 +12,8 @@ use std::path::Path;
 
 #[path = "../fuzz/checks/config_schema.rs"]
 mod config_schema;
+#[path = "../fuzz/checks/envelope.rs"]
+mod envelope;
 #[path = "../fuzz/checks/hosts.rs"]
 mod hosts;
 #[path = "../fuzz/checks/manifest.rs"]
@@ -23,6 +25,7 @@ mod units;
 
 const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("config_schema", config_schema::check),
+    ("envelope", envelope::check),
     ("hosts", hosts::check),
     ("manifest", manifest::check),
     ("policy", policy::check),

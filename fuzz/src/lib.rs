@@ -9,6 +9,9 @@ mod source {
     pub mod manifest;
     pub mod policy;
     pub mod sys;
+    pub mod wasm {
+        pub mod envelope;
+    }
 }
 
-pub use source::{call, error, manifest, policy, sys};
+pub use source::{call, error, manifest, policy, sys, wasm};
