@@ -12,114 +12,21 @@
     reason = "a benchmark drives the C ABI as C does, and fails by panicking"
 )]
 
+#[path = "support/host.rs"]
+mod host;
 #[path = "support/large.rs"]
 mod large;
 #[path = "support/rounds.rs"]
 mod rounds;
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::ptr::{null, null_mut};
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use flowplug::ffi::host::{flowplug_host, flowplug_host_close, flowplug_host_free, flowplug_host_new, flowplug_host_options};
-use flowplug::ffi::manifest::{flowplug_manifest, flowplug_manifest_free, flowplug_manifest_options, flowplug_manifest_parse};
-use flowplug::ffi::plugin::{flowplug_plugin, flowplug_plugin_call, flowplug_plugin_free, flowplug_plugin_load, flowplug_plugin_start};
-use flowplug::ffi::text::{flowplug_bytes, flowplug_bytes_free, flowplug_str};
+use host::{Folder, Host, Manifest};
 use rounds::Group;
 use sha2::{Digest, Sha256};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig, Store};
-
-fn text(s: &str) -> flowplug_str {
-    flowplug_str { ptr: s.as_ptr().cast(), len: s.len() }
-}
-
-struct Host(*mut flowplug_host);
-
-impl Host {
-    fn new(config: &str) -> Self {
-        let options = flowplug_host_options { struct_size: size_of::<flowplug_host_options>(), config: text(config), api: null() };
-        let mut host = null_mut();
-        assert_eq!(unsafe { flowplug_host_new(&options, &mut host, null_mut()) }, 0);
-        Host(host)
-    }
-
-    fn load(&self, manifest: &Manifest) -> Plugin {
-        let mut plugin = null_mut();
-        let status = unsafe { flowplug_plugin_load(self.0, manifest.0, text("bench"), null(), null(), &mut plugin, null_mut()) };
-        assert_eq!(status, 0);
-        Plugin(plugin)
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        unsafe {
-            assert_eq!(flowplug_host_close(self.0, null(), null_mut()), 0);
-            flowplug_host_free(self.0);
-        }
-    }
-}
-
-struct Manifest(*mut flowplug_manifest);
-
-impl Manifest {
-    /// Of a module in `folder`; `more` are members of its `wasm` section.
-    fn new(folder: &Path, module: &str, more: &str) -> Self {
-        let base_dir = text(folder.to_str().unwrap());
-        let options = flowplug_manifest_options { struct_size: size_of::<flowplug_manifest_options>(), base_dir, strict: 0 };
-        let yaml = format!("{{name: bench, runtime: wasm, wasm: {{module: {module}{more}}}}}");
-        let mut manifest = null_mut();
-        assert_eq!(unsafe { flowplug_manifest_parse(text(&yaml), &options, &mut manifest, null_mut()) }, 0);
-        Manifest(manifest)
-    }
-}
-
-impl Drop for Manifest {
-    fn drop(&mut self) {
-        unsafe { flowplug_manifest_free(self.0) }
-    }
-}
-
-struct Plugin(*mut flowplug_plugin);
-
-impl Plugin {
-    fn start(self) -> Self {
-        assert_eq!(unsafe { flowplug_plugin_start(self.0, text(""), null(), null_mut()) }, 0);
-        self
-    }
-
-    fn call(&self, function: &str, input: &str) {
-        let mut out = flowplug_bytes { ptr: null_mut(), len: 0, owner: null_mut() };
-        unsafe {
-            assert_eq!(flowplug_plugin_call(self.0, text(function), text(input), null(), &mut out, null_mut()), 0);
-            flowplug_bytes_free(&mut out);
-        }
-    }
-}
-
-impl Drop for Plugin {
-    fn drop(&mut self) {
-        unsafe { flowplug_plugin_free(self.0) }
-    }
-}
-
-/// A folder that is removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("flowplug-bench-load-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
 
 /// What no way of loading a file by its digest can be faster than.
 fn digest(path: &Path) {
@@ -236,11 +143,7 @@ fn fresh(folder: &Folder) {
 
 fn main() {
     let folder = Folder::new();
-    // `cargo bench --bench load -- fresh`: one of them.
-    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    for (name, part) in [("fresh", fresh as fn(&Folder)), ("snapshot", snapshot), ("again", again)] {
-        if asked.is_empty() || asked.iter().any(|asked| asked == name) {
-            part(&folder);
-        }
-    }
+    fresh(&folder);
+    snapshot(&folder);
+    again(&folder);
 }

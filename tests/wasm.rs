@@ -19,6 +19,8 @@ mod bypass;
 mod calls;
 #[path = "wasm/files.rs"]
 mod files;
+#[path = "wasm/fuel.rs"]
+mod fuel;
 #[path = "wasm/hostile.rs"]
 mod hostile;
 #[path = "wasm/imports.rs"]

@@ -131,6 +131,8 @@ fn pooling() -> PoolingAllocationConfig {
         .total_tables(INSTANCES)
         .max_memories_per_module(MEMORIES)
         .max_tables_per_module(TABLES)
+        // Fibers have none: nothing runs on one, and a thousand stacks are 2 GiB of address space, split by guard pages.
+        .total_stacks(1)
         .max_core_instance_size(4 << 20)
         .max_memory_size(4 << 30)
         .table_elements(TABLE_ELEMENTS)

@@ -179,17 +179,6 @@ fn a_cancel_from_another_thread_ends_a_loop() {
 }
 
 #[test]
-fn fuel_ends_a_loop_without_a_clock() {
-    let mut setup = Setup::new();
-    setup.grants.fuel = Some(10_000);
-    let plugin = setup.started(&guest("", &format!(r#"(func (export "spin") (result i64) {SPIN} (i64.const 0))"#)));
-    for _ in 0..2 {
-        assert_eq!(ask(&plugin, "spin", "").unwrap_err().details()["kind"], "out_of_fuel");
-        assert_eq!(ask(&plugin, "echo", "1").unwrap(), "1");
-    }
-}
-
-#[test]
 fn a_result_after_the_deadline_is_a_timeout() {
     let import = r#"(import "flowbot" "get_config" (func $config (param i32 i32 i32) (result i32)))"#;
     let body = r#"(func (export "ask") (result i64) (drop (call $config (i32.const 64) (i32.const 1) (i32.const 8192))) (i64.const 0))"#;
