@@ -1,5 +1,6 @@
 """Whole programs, in Python's development mode: they end cleanly, and say so where they were careless."""
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -115,3 +116,46 @@ def test_a_forked_child_is_told_and_the_parent_goes_on():
         FIXTURES["wasm"],
     )
     assert (run.returncode, run.stdout) == (0, "7 {'value': 'plugin:plugin:a'}\n"), run.stderr
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_fault_of_the_program_is_dumped_by_faulthandler(when):
+    """Whoever installed its handler last: the library's passes on what is none of its traps."""
+    run = program(
+        f"""
+        {"faulthandler.disable()" if when == "after" else ""}
+        with flowplug.Host(policy="trusted") as host, start(host) as plugin:
+            try:
+                plugin.call("command", {{"context": {{}}, "content": {{"do": "panic"}}}})
+            except flowplug.TrapError:
+                print("trapped", flush=True)
+            faulthandler.enable()
+            import ctypes
+            def fault():
+                ctypes.string_at(0)
+            fault()
+        """,
+        FIXTURES["wasm"],
+    )
+    assert (run.returncode, run.stdout) == (-signal.SIGSEGV, "trapped\n"), run.stderr
+    assert "Fatal Python error: Segmentation fault" in run.stderr
+    assert " in fault" in run.stderr
+
+
+@pytest.mark.parametrize("callbacks", ["inline", "detached"])
+def test_a_fault_in_a_callback_is_dumped_too(callbacks):
+    run = program(
+        f"""
+        class API(flowplug.HostAPI):
+            def kv_get(self, caller, key):
+                import ctypes
+                ctypes.string_at(0)
+
+        with flowplug.Host(api=API(), policy="trusted", callbacks="{callbacks}") as host, start(host) as plugin:
+            plugin.call("command", DO)
+        """,
+        FIXTURES["wasm"],
+    )
+    assert run.returncode == -signal.SIGSEGV, run.stderr
+    assert "Fatal Python error: Segmentation fault" in run.stderr
+    assert " in kv_get" in run.stderr
