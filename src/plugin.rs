@@ -183,7 +183,11 @@ impl Plugin {
         let uptime = log.started.filter(|_| state == State::Running).map_or(0, |at| at.elapsed().as_nanos() as u64);
         let ready = asked.as_ref().is_some_and(|h| h.ready);
         let last_error = asked.map(|h| h.last_error).filter(|e| !e.is_empty()).unwrap_or_else(|| log.last_error.clone());
-        json!({"ready": ready, "last_error": last_error, "uptime_ns": uptime, "state": state.name(), "restarts": 0})
+        let mut health = json!({"ready": ready, "last_error": last_error, "uptime_ns": uptime, "state": state.name(), "restarts": 0});
+        if let (Some(stats), Some(members)) = (self.runner.stats(), health.as_object_mut()) {
+            members.insert("pool".into(), info::pool(&stats));
+        }
+        health
     }
 
     /// What the plugin is and what it was granted.

@@ -13,6 +13,8 @@ use crate::host::PluginContext;
 use crate::manifest::{Manifest, Provides, RuntimeKind, units};
 use crate::{grpc, wasm};
 
+pub use crate::wasm::Stats;
+
 /// What the host sets for the runtimes of all its plugins.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -137,6 +139,14 @@ impl Runner {
                 let grpc::Health { ready, last_error } = plugin.health();
                 Health { ready, last_error }
             }
+        }
+    }
+
+    /// The instances of a module; none for a process.
+    pub fn stats(&self) -> Option<Stats> {
+        match self {
+            Runner::Wasm(plugin) => Some(plugin.stats()),
+            Runner::Grpc(_) => None,
         }
     }
 

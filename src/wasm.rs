@@ -18,8 +18,11 @@ use compile::{Compiled, Order};
 use engine::{Features, Machine, Ticking};
 use instance::{Blueprint, Instance, Request};
 use module::Interface;
-use pool::{Pool, Turn};
+pub use pool::Stats;
+use lease::Lease;
+use pool::Pool;
 use state::{Current, Running};
+use upkeep::Upkeep;
 
 mod artifact;
 mod bounds;
@@ -31,6 +34,7 @@ mod files;
 mod glue;
 mod imports;
 mod instance;
+mod lease;
 mod limits;
 mod linker;
 mod memory;
@@ -44,6 +48,7 @@ mod state;
 mod sync;
 mod transfer;
 mod trap;
+mod upkeep;
 mod waits;
 mod wasi;
 
@@ -96,6 +101,7 @@ pub struct Plugin {
     health: Mutex<Health>,
     /// Held, so that the next load of the same module finds it.
     _compiled: Arc<Compiled>,
+    upkeep: Upkeep,
     _ticking: Ticking,
 }
 
@@ -114,8 +120,9 @@ impl Plugin {
     /// `load_failed` for a module that is missing, has another digest or is no plugin; `permission_denied` past a bound of
     /// the policy; `timeout`, `cancelled`; and what ends the guest's own start: `trap`, `out_of_memory`.
     pub fn load(settings: &Settings, manifest: &Manifest, context: Arc<PluginContext>, call: &Call) -> Result<Arc<Plugin>> {
-        let plugin = stack::with_room(|| Plugin::load_here(settings, manifest, context, call))??;
-        Ok(Arc::new(plugin))
+        let plugin = Arc::new(stack::with_room(|| Plugin::load_here(settings, manifest, context, call))??);
+        plugin.upkeep.begin(&plugin);
+        Ok(plugin)
     }
 
     fn load_here(settings: &Settings, manifest: &Manifest, context: Arc<PluginContext>, call: &Call) -> Result<Plugin> {
@@ -147,6 +154,7 @@ impl Plugin {
             config: OnceLock::new(),
             health: Mutex::default(),
             _compiled: compiled,
+            upkeep: Upkeep::default(),
             _ticking: ticking,
         };
         plugin.make_first(&current())?;
@@ -236,7 +244,7 @@ impl Plugin {
     fn lease(&self, current: &Current) -> Result<Lease<'_>> {
         let cancels = [current.cancel.as_ref(), Some(&self.blueprint.context.ending)];
         let turn = self.pool.take(self.wait_timeout, &current.deadline, &cancels)?;
-        Ok(Lease { plugin: self, turn, keep: false })
+        Ok(Lease::new(self, turn))
     }
 
     /// The instance of a lease, made and initialised if need be.
@@ -278,7 +286,7 @@ impl Plugin {
     /// What an idle instance says; none if there is none, or one that has yet to be initialised.
     fn ask_ready(&self) -> Result<Option<bool>> {
         let Some(turn) = self.pool.try_take() else { return Ok(None) };
-        let mut lease = Lease { plugin: self, turn, keep: false };
+        let mut lease = Lease::new(self, turn);
         let _surroundings = self.blueprint.enter()?;
         let call = Call::new(Deadline::after(READY_WITHIN));
         let current = self.current(&call, Running::Own("is_ready"))?;
@@ -291,6 +299,11 @@ impl Plugin {
         let ready = instance.is_ready();
         lease.keep();
         ready.map(Some)
+    }
+
+    /// How its pool of instances is.
+    pub fn stats(&self) -> Stats {
+        self.pool.stats()
     }
 
     fn set_health(&self, health: Health) {
@@ -316,35 +329,5 @@ impl Plugin {
     /// What the module imports, as `module.name`.
     pub fn imports(&self) -> Vec<String> {
         self.blueprint.pre.module().imports().map(|import| format!("{}.{}", import.module(), import.name())).collect()
-    }
-}
-
-/// A turn of the pool. Dropped, it goes back: with its instance if that is clean and to be kept.
-struct Lease<'a> {
-    plugin: &'a Plugin,
-    turn: Turn<'a, Box<Instance>>,
-    keep: bool,
-}
-
-impl Lease<'_> {
-    /// The instance, made if there is none yet.
-    fn instance(&mut self, current: &Current) -> Result<&mut Instance> {
-        if self.turn.is_none() {
-            *self.turn = Some(self.plugin.blueprint.make(current.clone())?);
-        }
-        self.turn.as_deref_mut().ok_or_else(|| Error::new(Kind::Internal, "A lease has no instance."))
-    }
-
-    /// The instance may be used again if it is clean. Without this it is discarded, as after a panic.
-    fn keep(&mut self) {
-        self.keep = true;
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        if !(self.keep && self.turn.as_deref().is_some_and(Instance::is_clean)) {
-            *self.turn = None;
-        }
     }
 }

@@ -29,6 +29,8 @@ mod imports;
 mod load;
 #[path = "wasm/mix.rs"]
 mod mix;
+#[path = "wasm/pool.rs"]
+mod pool;
 #[path = "wasm/sharing.rs"]
 mod sharing;
 #[path = "wasm/snapshot.rs"]

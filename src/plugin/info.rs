@@ -8,6 +8,7 @@ use crate::host::PluginContext;
 use crate::manifest::Manifest;
 use crate::plugin::State;
 use crate::policy::Request;
+use crate::runner::Stats;
 
 /// `{"name", "version", "identity", "runtime", "provides", "config_schema", "granted", "requests", "exports"?, "imports"?}`.
 pub(super) fn info(
@@ -32,6 +33,16 @@ pub(super) fn info(
         info.insert("imports".into(), imports.into());
     }
     Value::Object(info)
+}
+
+/// The pool of a module's instances.
+pub(super) fn pool(stats: &Stats) -> Value {
+    let Stats { max, idle, in_use, waiting, made, ref discarded, waits, busy } = *stats;
+    let discarded = json!({"broken": discarded.broken, "grown": discarded.grown, "spent": discarded.spent, "idle": discarded.idle});
+    json!({
+        "max": max, "idle": idle, "in_use": in_use, "waiting": waiting,
+        "made": made, "discarded": discarded, "waits": waits, "busy": busy,
+    })
 }
 
 /// `{"type", "time", "plugin", "state", "cause"?}`.

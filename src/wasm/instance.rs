@@ -374,9 +374,13 @@ impl Instance {
 
     /// Whether it may be used again.
     pub(super) fn is_clean(&self) -> bool {
+        !self.broken && !self.has_grown()
+    }
+
+    /// Whether its memory has grown past what is kept warm.
+    pub(super) fn has_grown(&self) -> bool {
         let limits = &self.store.data().limits;
         let used = limits.memory_used();
-        let grown = used > limits.memory_max() / 2 && used - self.baseline.min(used) > GROWTH;
-        !self.broken && !grown
+        used > limits.memory_max() / 2 && used - self.baseline.min(used) > GROWTH
     }
 }

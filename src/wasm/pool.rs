@@ -7,7 +7,7 @@
 //! A wake-up cannot be lost: who gives back unlocks its slot, then looks for waiters; who waits makes itself known, then
 //! looks at the slots; with a full fence between the two on both sides, one of them sees the other.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 use std::time::Duration;
 
 use super::sync::{AtomicBool, AtomicUsize, Condvar, Locked, Mutex, Ordering, PoisonError, Stopwatch, TryLock, fence};
@@ -15,8 +15,12 @@ use crate::call::{Cancel, Deadline};
 use crate::error::{Error, Kind, Result};
 
 use queue::Queue;
+pub(super) use stats::Cause;
+pub use stats::Stats;
+use stats::{Counts, count};
 
 mod queue;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +39,7 @@ pub(super) struct Pool<T> {
     queue: Mutex<Queue>,
     drained: Condvar,
     clock: Stopwatch,
+    counts: Counts,
 }
 
 /// What takers and givers look at. Written only when somebody waits or the pool is closed.
@@ -59,7 +64,7 @@ const HINTS: usize = 16;
 #[repr(align(128))]
 struct Slot<T> {
     lock: TryLock<Place<T>>,
-    /// An instance lay here when it was given back: where to look first.
+    /// There is an instance: where to look first.
     warm: AtomicBool,
     /// For those who wait, if anybody does.
     reserved: AtomicBool,
@@ -71,10 +76,12 @@ struct Place<T> {
     retired: bool,
     /// How often it came back in a row without going to those who waited.
     passed: u32,
+    /// It was taken since the last sweep.
+    used: bool,
 }
 
-/// The right to one of the pool's places until it is dropped: with an instance, or to make one. What lies in it then is kept
-/// for the next.
+/// The right to one of the pool's places until it is dropped: with an instance, or to [`put`](Turn::put) one there. What lies
+/// there then is kept for the next.
 pub(super) struct Turn<'a, T> {
     pool: &'a Pool<T>,
     slot: &'a Slot<T>,
@@ -98,10 +105,33 @@ impl<T> Deref for Turn<'_, T> {
     }
 }
 
-impl<T> DerefMut for Turn<'_, T> {
+impl<T> Turn<'_, T> {
+    /// The instance, to be used.
     #[inline]
-    fn deref_mut(&mut self) -> &mut Option<T> {
-        &mut self.place.item
+    pub(super) fn item(&mut self) -> Option<&mut T> {
+        self.place.item.as_mut()
+    }
+
+    /// Puts a new instance there.
+    pub(super) fn put(&mut self, item: T) {
+        self.place.item = Some(item);
+        self.slot.warm.store(true, Ordering::Relaxed);
+        count(&self.pool.counts.made);
+    }
+
+    /// Ends the instance.
+    pub(super) fn discard(&mut self, cause: Cause) {
+        self.slot.warm.store(false, Ordering::Relaxed);
+        if self.place.item.take().is_some() {
+            count(self.pool.counts.discarded(cause));
+        }
+    }
+
+    /// It was asked for by a caller, not by the pool's own upkeep.
+    #[inline]
+    fn used(mut self) -> Self {
+        self.place.used = true;
+        self
     }
 }
 
@@ -114,7 +144,6 @@ impl<T> Drop for Turn<'_, T> {
         } else {
             self.after.handed = self.pool.decide(state, self.slot, &mut self.place);
         }
-        self.slot.warm.store(self.place.item.is_some(), Ordering::Relaxed);
     }
 }
 
@@ -132,7 +161,7 @@ impl<T> Pool<T> {
     /// An empty pool of at most `max` instances (one at least).
     pub(super) fn new(max: usize) -> Self {
         let slot = || Slot {
-            lock: TryLock::new(Place { item: None, retired: false, passed: 0 }),
+            lock: TryLock::new(Place { item: None, retired: false, passed: 0, used: false }),
             warm: AtomicBool::new(false),
             reserved: AtomicBool::new(false),
         };
@@ -148,7 +177,13 @@ impl<T> Pool<T> {
             queue: Mutex::new(Queue::default()),
             drained: Condvar::new(),
             clock: Stopwatch::start(),
+            counts: Counts::default(),
         }
+    }
+
+    /// The instances that there are.
+    pub(super) fn warm(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_warm()).count()
     }
 
     /// The most instances at a time.
@@ -162,7 +197,7 @@ impl<T> Pool<T> {
         if self.gate.state.load(Ordering::Relaxed) == 0 {
             let hint = self.hint().load(Ordering::Relaxed);
             if let Some(turn) = self.slots.get(hint).filter(|slot| slot.is_warm()).and_then(|slot| self.hold(slot)) {
-                return Ok(turn);
+                return Ok(turn.used());
             }
         }
         self.search(patience, deadline, cancels)
@@ -173,6 +208,29 @@ impl<T> Pool<T> {
         let waited_for = self.is_waited_for();
         let slots = self.slots.iter().filter(|slot| slot.is_warm() && !(waited_for && slot.is_reserved()));
         slots.filter_map(|slot| self.hold(slot)).find(|turn| turn.is_some())
+    }
+
+    /// A place for a new instance, if there is one this moment and nobody waits for it.
+    pub(super) fn try_vacant(&self) -> Option<Turn<'_, T>> {
+        if self.gate.state.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        let slots = self.slots.iter().filter(|slot| !slot.is_warm());
+        slots.filter_map(|slot| self.hold(slot)).find(|turn| turn.is_none())
+    }
+
+    /// Ends the instances but one that nobody has used since the last sweep. Whether more than one is left: then it has to
+    /// be swept again.
+    pub(super) fn sweep(&self) -> bool {
+        let mut warm = self.warm();
+        for slot in self.slots.iter().filter(|slot| slot.is_warm()) {
+            let Some(mut turn) = self.hold(slot) else { continue };
+            if !std::mem::take(&mut turn.place.used) && turn.is_some() && warm > 1 {
+                turn.discard(Cause::Idle);
+                warm -= 1;
+            }
+        }
+        warm > 1
     }
 
     #[cold]
@@ -198,18 +256,22 @@ impl<T> Pool<T> {
         if index != start {
             hint.store(index, Ordering::Relaxed);
         }
-        Some(turn)
+        Some(turn.used())
     }
 
     #[inline]
     fn hold<'a>(&'a self, slot: &'a Slot<T>) -> Option<Turn<'a, T>> {
-        let place = slot.lock.try_lock()?;
-        let turn = Turn { pool: self, slot, place, after: After { pool: self, handed: false } };
+        let turn = self.lock(slot)?;
         if slot.is_reserved() {
             slot.reserved.store(false, Ordering::Relaxed);
         }
         // Given back like any other: a drain may have found it locked.
         (!turn.place.retired).then_some(turn)
+    }
+
+    #[inline]
+    fn lock<'a>(&'a self, slot: &'a Slot<T>) -> Option<Turn<'a, T>> {
+        Some(Turn { pool: self, slot, place: slot.lock.try_lock()?, after: After { pool: self, handed: false } })
     }
 
     /// Where this thread found its last turn, or one that shares the mark. Threads are told apart by where their stacks
@@ -239,8 +301,11 @@ impl<T> Pool<T> {
         // The clock costs as much as a short call's turn: it is not read each time.
         let rested =
             || passed.is_multiple_of(4) && now().saturating_sub(gate.handed.load(Ordering::Relaxed)) >= UNSHARED.as_micros() as usize;
-        if gate.owed.load(Ordering::Relaxed) || passed >= PASSES || rested() {
-            gate.owed.store(false, Ordering::Relaxed);
+        let owed = gate.owed.load(Ordering::Relaxed);
+        if owed || passed >= PASSES || rested() {
+            if owed {
+                gate.owed.store(false, Ordering::Relaxed);
+            }
             gate.handed.store(now(), Ordering::Relaxed);
             place.passed = 0;
             slot.reserved.store(true, Ordering::Relaxed);

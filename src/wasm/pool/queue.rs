@@ -8,7 +8,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::super::sync::{MutexGuard, Ordering, PoisonError, fence};
-use super::{Pool, Turn, WAITER, closed};
+use super::{Pool, Turn, WAITER, closed, count};
 use crate::call::{self, Cancel, Deadline};
 use crate::error::{Error, Kind, Result};
 
@@ -56,6 +56,7 @@ impl<T> Pool<T> {
             return Ok(turn);
         }
         drop(queue);
+        count(&self.counts.waits);
         let until = match (deadline.moment(), Instant::now().checked_add(patience)) {
             (Some(end), Some(busy)) => Deadline::at(end.min(busy)),
             (Some(end), None) | (None, Some(end)) => Deadline::at(end),
@@ -96,6 +97,7 @@ impl<T> Pool<T> {
         if error.kind() != Kind::Timeout || deadline.expired() {
             return error;
         }
+        count(&self.counts.busy);
         Error::new(
             Kind::Busy,
             format!(

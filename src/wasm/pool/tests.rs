@@ -25,11 +25,14 @@ fn the_bound_holds_and_what_comes_back_is_reused() {
     let expired = pool.take(LONG, &Deadline::after(Duration::ZERO), &[]);
     assert_eq!(expired.err().unwrap().kind(), Kind::Timeout);
     assert!(pool.try_take().is_none());
-    *turn = Some(7);
+    let stats = pool.stats();
+    assert_eq!((stats.max, stats.in_use, stats.idle, stats.waiting, stats.waits, stats.busy), (1, 1, 0, 0, 2, 1));
+    turn.put(7);
     drop(turn);
     assert_eq!(*pool.try_take().unwrap(), Some(7));
     let mut turn = take(&pool, Duration::ZERO).unwrap();
-    assert_eq!(turn.take(), Some(7));
+    assert_eq!(turn.item(), Some(&mut 7));
+    turn.discard(Cause::Broken);
     drop(turn);
     assert!(pool.try_take().is_none(), "what was discarded is not idle");
     assert_eq!(*take(&pool, Duration::ZERO).unwrap(), None);
@@ -39,7 +42,7 @@ fn the_bound_holds_and_what_comes_back_is_reused() {
 fn an_idle_instance_is_taken_before_another_is_made() {
     let pool = Pool::new(3);
     let mut turns: Vec<_> = (0..3).map(|_| take(&pool, Duration::ZERO).unwrap()).collect();
-    *turns[1] = Some(1);
+    turns[1].put(1);
     drop(turns);
     assert_eq!(*take(&pool, Duration::ZERO).unwrap(), Some(1));
     let elsewhere = thread::scope(|s| s.spawn(|| *take(&pool, Duration::ZERO).unwrap()).join().unwrap());
@@ -57,7 +60,7 @@ fn a_cancelled_wait_ends_and_loses_nothing() {
         cancel.cancel();
         assert_eq!(waiter.join().unwrap().unwrap().kind(), Kind::Cancelled);
     });
-    *turn = Some(1);
+    turn.put(1);
     drop(turn);
     assert_eq!(*take(&pool, Duration::ZERO).unwrap(), Some(1));
 }
@@ -72,7 +75,7 @@ fn close_serves_the_queue_and_drain_waits_for_it() {
         pool.close();
         assert_eq!(take(&pool, LONG).err().unwrap().kind(), Kind::InvalidState);
         assert!(!pool.drain(&Deadline::after(Duration::from_millis(1))));
-        *turn = Some(3);
+        turn.put(3);
         drop(turn);
         assert_eq!(waiter.join().unwrap(), Some(3));
     });
@@ -85,19 +88,19 @@ fn close_serves_the_queue_and_drain_waits_for_it() {
 fn nobody_is_passed_over_for_long() {
     let pool = Pool::new(1);
     let mut turn = take(&pool, Duration::ZERO).unwrap();
-    *turn = Some(0);
+    turn.put(0);
     let (release, held) = mpsc::channel::<()>();
     thread::scope(|s| {
         let (theirs, waiting) = (&pool, move || held.recv());
         let waiter = s.spawn(move || {
             let mut turn = take(theirs, LONG).unwrap();
             let _ = waiting();
-            turn.take()
+            *turn.item().unwrap()
         });
         until_waited_for(&pool, 1);
         let mut served = 0;
         loop {
-            *turn = turn.map(|served| served + 1);
+            *turn.item().unwrap() += 1;
             drop(turn);
             match take(&pool, Duration::ZERO) {
                 Ok(again) => turn = again,
@@ -107,7 +110,7 @@ fn nobody_is_passed_over_for_long() {
             assert!(served <= PASSES, "it was passed over {served} times");
         }
         release.send(()).unwrap();
-        assert!(waiter.join().unwrap().unwrap() <= PASSES as usize + 1);
+        assert!(waiter.join().unwrap() <= PASSES as usize + 1);
     });
 }
 
@@ -127,11 +130,13 @@ fn many_threads_share_few_instances_and_all_end() {
                         assert!(hurried);
                         continue;
                     };
-                    turn.get_or_insert_with(|| made.fetch_add(1, Ordering::SeqCst));
+                    if turn.is_none() {
+                        turn.put(made.fetch_add(1, Ordering::SeqCst));
+                    }
                     assert!(used.fetch_add(1, Ordering::SeqCst) < MAX);
                     used.fetch_sub(1, Ordering::SeqCst);
                     if (thread + round).is_multiple_of(64) {
-                        *turn = None;
+                        turn.discard(Cause::Spent);
                     }
                 }
             });
@@ -140,6 +145,39 @@ fn many_threads_share_few_instances_and_all_end() {
     let gate = &pool.gate;
     assert_eq!((gate.state.load(Ordering::Relaxed), gate.awake.load(Ordering::Relaxed)), (0, 0));
     assert!(pool.queue().is_empty());
+    let stats = pool.stats();
+    assert_eq!((stats.made, stats.idle, stats.in_use), (made.into_inner(), stats.made - stats.discarded.spent, 0));
     pool.close();
     assert!(pool.drain(&Deadline::after(Duration::ZERO)), "a place was left in use");
+}
+
+#[test]
+fn what_nobody_uses_is_swept_away_but_one() {
+    let pool = Pool::new(4);
+    let mut turns: Vec<_> = (0..3).map(|_| take(&pool, Duration::ZERO).unwrap()).collect();
+    turns.iter_mut().zip(0..).for_each(|(turn, number)| turn.put(number));
+    assert!(pool.sweep(), "what is in use stays");
+    drop(turns);
+    assert!(pool.sweep(), "they were used since the last sweep");
+    assert_eq!(pool.stats().idle, 3);
+    drop(take(&pool, Duration::ZERO).unwrap());
+    assert!(!pool.sweep());
+    let stats = pool.stats();
+    assert_eq!((stats.idle, stats.discarded.idle), (1, 2));
+    assert!(!pool.sweep() && pool.stats().idle == 1, "one is kept for the next call");
+}
+
+#[test]
+fn a_vacant_place_is_one_that_nobody_waits_for() {
+    let pool = Pool::new(1);
+    let mut turn = take(&pool, Duration::ZERO).unwrap();
+    assert!(pool.try_vacant().is_none());
+    turn.put(1);
+    drop(turn);
+    assert!(pool.try_vacant().is_none());
+    take(&pool, Duration::ZERO).unwrap().discard(Cause::Grown);
+    assert!(pool.try_vacant().is_some());
+    pool.close();
+    assert!(pool.try_vacant().is_none());
+    assert_eq!(pool.stats().discarded.grown, 1);
 }

@@ -34,7 +34,9 @@ fn take<'a>(pool: &'a Pool<u32>, cancel: Option<&Cancel>) -> Result<Turn<'a, u32
 /// A call: makes the instance if there is none, and leaves it.
 fn call(pool: &Pool<u32>) {
     let mut turn = take(pool, None).expect("a turn");
-    turn.get_or_insert(1);
+    if turn.is_none() {
+        turn.put(1);
+    }
 }
 
 /// So many threads call so often on so few places: all are served.
@@ -107,7 +109,7 @@ pub fn a_drain_ends_after_the_last_turn() {
             .map(|_| {
                 let pool = pool.clone();
                 thread::spawn(move || match take(&pool, None) {
-                    Ok(mut turn) => *turn = Some(1),
+                    Ok(mut turn) => turn.put(1),
                     Err(error) => assert_eq!(error.kind(), Kind::InvalidState),
                 })
             })

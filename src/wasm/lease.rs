@@ -1,0 +1,70 @@
+//! One call's hold on an instance, and what becomes of the instance after it.
+
+use super::Plugin;
+use super::instance::Instance;
+use super::pool::{Cause, Turn};
+use super::state::Current;
+use crate::error::{Error, Kind, Result};
+
+/// A turn of the pool. Dropped, it goes back: with its instance if that is clean and to be kept.
+pub(super) struct Lease<'a> {
+    plugin: &'a Plugin,
+    keep: bool,
+    pub(super) turn: Turn<'a, Box<Instance>>,
+    // After the turn: who replaces an instance needs its place.
+    loss: Loss<'a>,
+}
+
+impl<'a> Lease<'a> {
+    pub(super) fn new(plugin: &'a Plugin, turn: Turn<'a, Box<Instance>>) -> Self {
+        Lease { plugin, keep: false, turn, loss: Loss { plugin, lost: false } }
+    }
+
+    /// The instance, made if there is none yet.
+    pub(super) fn instance(&mut self, current: &Current) -> Result<&mut Instance> {
+        if self.turn.is_none() {
+            self.turn.put(self.plugin.blueprint.make(current.clone())?);
+            self.plugin.upkeep.gained(self.plugin.pool.warm());
+        }
+        self.turn.item().map(Box::as_mut).ok_or_else(|| Error::new(Kind::Internal, "A lease has no instance."))
+    }
+
+    /// The instance may be used again if it is clean. Without this it is discarded, as after a panic.
+    pub(super) fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    #[cold]
+    fn discard(&mut self) {
+        let Some(instance) = self.turn.as_deref() else { return };
+        let cause = match (instance.is_clean(), instance.has_grown()) {
+            (true, _) if self.plugin.instance_per_call => Cause::Spent,
+            (_, true) => Cause::Grown,
+            (_, false) => Cause::Broken,
+        };
+        self.loss.lost = !self.plugin.instance_per_call && !instance.needs_init();
+        self.turn.discard(cause);
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if !(self.keep && self.turn.as_deref().is_some_and(Instance::is_clean)) {
+            self.discard();
+        }
+    }
+}
+
+/// An instance that broke is replaced in the background.
+struct Loss<'a> {
+    plugin: &'a Plugin,
+    lost: bool,
+}
+
+impl Drop for Loss<'_> {
+    fn drop(&mut self) {
+        if self.lost {
+            self.plugin.upkeep.lost();
+        }
+    }
+}
