@@ -17,10 +17,10 @@ use cache::Cache;
 use compile::{Compiled, Order};
 use engine::{Features, Machine, Ticking};
 use instance::{Blueprint, Instance, Request};
-use module::Interface;
-pub use pool::Stats;
 use lease::Lease;
+use module::Interface;
 use pool::Pool;
+pub use pool::Stats;
 use state::{Current, Running};
 use upkeep::Upkeep;
 

@@ -11,10 +11,10 @@
 #[path = "wasm/support.rs"]
 mod support;
 
-#[path = "wasm/cache.rs"]
-mod cache;
 #[path = "wasm/bypass.rs"]
 mod bypass;
+#[path = "wasm/cache.rs"]
+mod cache;
 #[path = "wasm/calls.rs"]
 mod calls;
 #[path = "wasm/files.rs"]
