@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Classes, Lanes, Work};
+use super::{BLOCK, BRACKET, CURLY, Classes, Lanes, OPENING, STRUCTURAL, WHITE, Work, sse2::load as part};
 
 /// The proof that AVX2 is there.
 #[derive(Clone, Copy)]
@@ -102,20 +102,19 @@ fn add(found: &mut Classes, bytes: &[u8; 32], at: usize) {
     let is = |byte: u8| _mm256_cmpeq_epi8(bytes, all(byte));
     let at_most = |bytes, most: u8| _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, all(most)), bytes);
     let bits = |mask: __m256i| u64::from(_mm256_movemask_epi8(mask).cast_unsigned()) << at;
-    // The square brackets become curly ones, and no other byte does.
-    let curled = _mm256_or_si256(bytes, all(0x20));
-    // By its low four bits each byte picks the white space that it might be.
-    let might_be = _mm256_setr_epi8(32, 0, 0, 0, 0, 0, 0, 0, 0, 9, 10, 0, 0, 13, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 9, 10, 0, 0, 13, 0, 0);
+    // By its low four bits each byte picks the one that it might be.
+    let is_of = |which: &[u8; 16], bytes| _mm256_cmpeq_epi8(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(part(which)), bytes), bytes);
     found.quote |= bits(is(b'"'));
     found.backslash |= bits(is(b'\\'));
-    found.open |= bits(_mm256_cmpeq_epi8(curled, all(b'{')));
-    found.close |= bits(_mm256_cmpeq_epi8(curled, all(b'}')));
-    // Bit 5, moved to where movemask looks.
-    found.curly |= bits(_mm256_slli_epi16::<2>(bytes));
-    found.colon |= bits(is(b':'));
-    found.comma |= bits(is(b','));
-    found.white |= bits(_mm256_cmpeq_epi8(_mm256_shuffle_epi8(might_be, bytes), bytes));
-    found.control |= bits(at_most(bytes, 0x1f));
+    // With bit 5 square brackets become curly ones; else only what is below a space becomes one of these.
+    let control = at_most(bytes, 0x1f);
+    found.structural |= bits(_mm256_andnot_si256(control, is_of(&STRUCTURAL, _mm256_or_si256(bytes, all(0x20)))));
+    // The bits that tell these apart, moved to where movemask looks.
+    found.bracket |= bits(_mm256_slli_epi16::<{ BRACKET.leading_zeros() as i32 }>(bytes));
+    found.opening |= bits(_mm256_slli_epi16::<{ OPENING.leading_zeros() as i32 }>(bytes));
+    found.curly |= bits(_mm256_slli_epi16::<{ CURLY.leading_zeros() as i32 }>(bytes));
+    found.white |= bits(is_of(&WHITE, bytes));
+    found.control |= bits(control);
     found.digit |= bits(at_most(_mm256_sub_epi8(bytes, all(b'0')), 9));
     found.zero |= bits(is(b'0'));
     found.high |= bits(bytes);

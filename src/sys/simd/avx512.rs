@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Classes, Lanes, Work, avx2};
+use super::{BLOCK, BRACKET, CURLY, Classes, Lanes, OPENING, STRUCTURAL, WHITE, Work, avx2, sse2::load as part};
 
 /// The proof that AVX-512 is there, for bytes.
 #[derive(Clone, Copy)]
@@ -62,20 +62,19 @@ fn classes(block: &[u8; BLOCK]) -> Classes {
     let bytes = load(block);
     let all = |byte: u8| _mm512_set1_epi8(byte.cast_signed());
     let is = |byte: u8| _mm512_cmpeq_epi8_mask(bytes, all(byte));
-    // The square brackets become curly ones, and no other byte does.
-    let curled = _mm512_or_si512(bytes, all(0x20));
-    // By its low four bits each byte picks the white space that it might be.
-    let might_be = _mm512_broadcast_i32x4(_mm_setr_epi8(32, 0, 0, 0, 0, 0, 0, 0, 0, 9, 10, 0, 0, 13, 0, 0));
+    // By its low four bits each byte picks the one that it might be.
+    let is_of = |which: &[u8; 16], bytes| _mm512_cmpeq_epi8_mask(_mm512_shuffle_epi8(_mm512_broadcast_i32x4(part(which)), bytes), bytes);
+    let control = _mm512_cmplt_epu8_mask(bytes, all(0x20));
     Classes {
         quote: is(b'"'),
         backslash: is(b'\\'),
-        open: _mm512_cmpeq_epi8_mask(curled, all(b'{')),
-        close: _mm512_cmpeq_epi8_mask(curled, all(b'}')),
-        curly: _mm512_test_epi8_mask(bytes, all(0x20)),
-        colon: is(b':'),
-        comma: is(b','),
-        white: _mm512_cmpeq_epi8_mask(_mm512_shuffle_epi8(might_be, bytes), bytes),
-        control: _mm512_cmplt_epu8_mask(bytes, all(0x20)),
+        // With bit 5 square brackets become curly ones; else only what is below a space becomes one of these.
+        structural: is_of(&STRUCTURAL, _mm512_or_si512(bytes, all(0x20))) & !control,
+        bracket: _mm512_test_epi8_mask(bytes, all(BRACKET)),
+        opening: _mm512_test_epi8_mask(bytes, all(OPENING)),
+        curly: _mm512_test_epi8_mask(bytes, all(CURLY)),
+        white: is_of(&WHITE, bytes),
+        control,
         digit: _mm512_cmple_epu8_mask(_mm512_sub_epi8(bytes, all(b'0')), all(9)),
         zero: is(b'0'),
         high: _mm512_movepi8_mask(bytes),

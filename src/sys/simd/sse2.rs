@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Classes, Lanes, Work};
+use super::{BLOCK, BRACKET, CURLY, Classes, Lanes, OPENING, Work};
 
 /// The base of x86-64.
 #[derive(Clone, Copy)]
@@ -58,7 +58,7 @@ impl Lanes for Sse2 {
 
 #[inline]
 #[target_feature(enable = "sse2")]
-fn load(bytes: &[u8; 16]) -> __m128i {
+pub(super) fn load(bytes: &[u8; 16]) -> __m128i {
     // SAFETY: it reads the 16 bytes of the reference, from wherever they lie.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
@@ -77,17 +77,17 @@ fn add(found: &mut Classes, bytes: &[u8; 16], at: usize) {
     let is = |byte: u8| _mm_cmpeq_epi8(bytes, all(byte));
     let at_most = |bytes, most: u8| _mm_cmpeq_epi8(_mm_min_epu8(bytes, all(most)), bytes);
     let bits = |mask: __m128i| u64::from(_mm_movemask_epi8(mask).cast_unsigned()) << at;
-    // The square brackets become curly ones, and no other byte does.
+    // With bit 5 the square brackets become curly ones, and no other byte does.
     let curled = _mm_or_si128(bytes, all(0x20));
+    let brackets = _mm_or_si128(_mm_cmpeq_epi8(curled, all(b'{')), _mm_cmpeq_epi8(curled, all(b'}')));
     let white = _mm_or_si128(_mm_or_si128(is(b' '), is(b'\t')), _mm_or_si128(is(b'\n'), is(b'\r')));
     found.quote |= bits(is(b'"'));
     found.backslash |= bits(is(b'\\'));
-    found.open |= bits(_mm_cmpeq_epi8(curled, all(b'{')));
-    found.close |= bits(_mm_cmpeq_epi8(curled, all(b'}')));
-    // Bit 5, moved to where movemask looks.
-    found.curly |= bits(_mm_slli_epi16::<2>(bytes));
-    found.colon |= bits(is(b':'));
-    found.comma |= bits(is(b','));
+    found.structural |= bits(_mm_or_si128(brackets, _mm_or_si128(is(b':'), is(b','))));
+    // The bits that tell these apart, moved to where movemask looks.
+    found.bracket |= bits(_mm_slli_epi16::<{ BRACKET.leading_zeros() as i32 }>(bytes));
+    found.opening |= bits(_mm_slli_epi16::<{ OPENING.leading_zeros() as i32 }>(bytes));
+    found.curly |= bits(_mm_slli_epi16::<{ CURLY.leading_zeros() as i32 }>(bytes));
     found.white |= bits(white);
     found.control |= bits(at_most(bytes, 0x1f));
     found.digit |= bits(at_most(_mm_sub_epi8(bytes, all(b'0')), 9));

@@ -14,16 +14,21 @@
 use super::nesting::Nesting;
 use crate::sys::simd::Lanes;
 
-/// The tokens, a row for each sort but one: a token of no row is a number or a literal.
+/// The tokens, three bits each, in three rows.
+///
+/// | token | bracket | begins | kind |
+/// |---|---|---|---|
+/// | `{` and `[` | 1 | 1 | 1 and 0 |
+/// | `}` and `]` | 1 | 0 | 1 and 0 |
+/// | `:` | 0 | 1 | 0 |
+/// | `,` | 0 | 0 | 0 |
+/// | a string | 0 | 1 | 1 |
+/// | a number or a literal | 0 | 0 | 1 |
 #[derive(Clone, Copy)]
 pub(super) struct Tokens {
-    pub(super) open: u64,
-    pub(super) close: u64,
-    /// Of `open` and `close` which are an object's.
-    pub(super) curly: u64,
-    pub(super) colon: u64,
-    pub(super) comma: u64,
-    pub(super) string: u64,
+    pub(super) bracket: u64,
+    pub(super) begins: u64,
+    pub(super) kind: u64,
 }
 
 /// How many tokens before a token decide whether it may stand there: a `:` asks whether its key follows a comma of an object,
@@ -47,8 +52,9 @@ impl Grammar {
     /// What is to come is the inside of an object or an array behind a first member or element: as if `"…":0,` or `0,`
     /// had been.
     pub(super) fn inside(object: bool) -> Grammar {
-        let (comma, colon) = (1 << (KEPT - 1), u64::from(object) << (KEPT - 3));
-        let rows = Tokens { open: 0, close: 0, curly: 0, colon, comma, string: 0 };
+        // From the lowest bit: a number, `:` or a number, a number, `,`.
+        let colon = u64::from(object) << 1;
+        let rows = Tokens { bracket: 0, begins: colon, kind: 0b0111 ^ colon };
         Grammar { rows, filled: KEPT, wrong: 0, nesting: Nesting::new() }
     }
 
@@ -59,65 +65,59 @@ impl Grammar {
             self.judge(lanes);
         }
         let (rows, at) = (&mut self.rows, self.filled);
-        rows.open |= tokens.open.wrapping_shl(at);
-        rows.close |= tokens.close.wrapping_shl(at);
-        rows.curly |= tokens.curly.wrapping_shl(at);
-        rows.colon |= tokens.colon.wrapping_shl(at);
-        rows.comma |= tokens.comma.wrapping_shl(at);
-        rows.string |= tokens.string.wrapping_shl(at);
+        rows.bracket |= tokens.bracket.wrapping_shl(at);
+        rows.begins |= tokens.begins.wrapping_shl(at);
+        rows.kind |= tokens.kind.wrapping_shl(at);
         self.filled += count;
     }
 
     /// Judges those that wait.
     #[inline(always)]
     fn judge<L: Lanes>(&mut self, lanes: L) {
-        let t = self.rows;
+        let Tokens { bracket, begins, kind } = self.rows;
         let count = self.filled - KEPT;
         self.filled = KEPT;
-        self.rows = Tokens {
-            open: t.open.wrapping_shr(count),
-            close: t.close.wrapping_shr(count),
-            curly: t.curly.wrapping_shr(count),
-            colon: t.colon.wrapping_shr(count),
-            comma: t.comma.wrapping_shr(count),
-            string: t.string.wrapping_shr(count),
-        };
+        self.rows = Tokens { bracket: bracket.wrapping_shr(count), begins: begins.wrapping_shr(count), kind: kind.wrapping_shr(count) };
+        let [open, close] = [bracket & begins, bracket & !begins];
+        let [open_object, open_array] = [open & kind, open & !kind];
+        let [close_object, close_array] = [close & kind, close & !kind];
+        // A token that is a whole value, unless it is a key.
+        let simple = kind & !bracket;
+        let string = simple & begins;
+        let [colon, comma] = [begins & !bracket & !kind, !(bracket | begins | kind)];
         // Those that were kept had their judgement.
         let new = (1u64.wrapping_shl(count) - 1) << KEPT;
         let behind = |row: u64| row << 1;
 
-        // A token that is a whole value, unless it is a key.
-        let simple = !(t.open | t.close | t.colon | t.comma);
-        let behind_colon = behind(t.colon);
+        let behind_colon = behind(colon);
         let member = simple & behind_colon;
         let not_member = simple & !behind_colon;
-        let comma_of_object = t.comma & behind(member);
-        let comma_of_array = t.comma & behind(not_member);
-        let comma_of_either = t.comma & behind(t.close);
+        let comma_of_object = comma & behind(member);
+        let comma_of_array = comma & behind(not_member);
+        let comma_of_either = comma & behind(close);
 
         let behind_either = behind(comma_of_either);
-        let before_element = behind(t.open & !t.curly | comma_of_array) | behind_either;
-        let before_key = behind(t.open & t.curly | comma_of_object) | behind_either;
-        let key = t.string & before_key;
+        let before_element = behind(open_array | comma_of_array) | behind_either;
+        let before_key = behind(open_object | comma_of_object) | behind_either;
+        let key = string & before_key;
         let element = simple & before_element;
 
-        let value = (t.open | simple) & (behind_colon | before_element);
+        let value = (open | simple) & (behind_colon | before_element);
         let right = value
             | key
-            | t.colon & behind(key)
-            | t.comma & behind(member | element | t.close)
-            | t.close & t.curly & behind(member | t.close | t.open & t.curly)
-            | t.close & !t.curly & behind(element | t.close | t.open & !t.curly);
+            | colon & behind(key)
+            | comma & behind(member | element | close)
+            | close_object & behind(member | close | open_object)
+            | close_array & behind(element | close | open_array);
         self.wrong |= new & !right;
 
         // What closed before a comma is known one or two tokens behind the comma: by `:`, that it was in an object.
         let behind_doubtful = behind(simple & behind_either);
-        let closed_in_object = t.close & t.curly & behind(t.close) | t.colon & behind_doubtful;
-        let closed_in_array =
-            t.close & !t.curly & behind(t.close) | t.open & behind_either | (t.comma | t.close & !t.curly) & behind_doubtful;
+        let closed_in_object = close_object & behind(close) | colon & behind_doubtful;
+        let closed_in_array = close_array & behind(close) | open & behind_either | (comma | close_array) & behind_doubtful;
         // What opened counts one token later, because at its own a bracket before it may count.
-        let opened = behind(t.open) & new;
-        let kinds = closed_in_object | behind(t.open & behind_colon);
+        let opened = behind(open) & new;
+        let kinds = closed_in_object | behind(open & behind_colon);
         let brackets = (opened | closed_in_object | closed_in_array) & new;
         let [opens, kinds] = lanes.gather(brackets, [opened, kinds]);
         self.nesting.add(brackets.count_ones(), opens, kinds);

@@ -88,20 +88,24 @@ impl<'a, L: Lanes> Scan<'a, L> {
         self.wrong |= found.control & inside;
 
         let outside = !(inside | quote);
-        let [open, close, colon, comma] = [found.open, found.close, found.colon, found.comma].map(|class| class & outside);
-        let atoms = outside & !(open | close | colon | comma | found.white);
+        let structural = found.structural & outside;
+        let atoms = outside & !(structural | found.white);
         let starts = atoms & !(atoms << 1 | self.in_atom);
         self.in_atom = atoms >> 63;
         self.atoms(atoms, starts, found.digit, found.zero, at);
 
         let string = quote & inside;
-        let mut left = open | close | colon | comma | string | starts;
+        let value = string | starts;
+        let bracket = found.bracket & structural;
+        let begins = found.opening & structural | string;
+        let kind = found.curly & bracket | value;
+        let mut left = structural | value;
         self.tokens += left.count_ones() as usize;
         while left != 0 {
             let some = if left.count_ones() > TOKENS_MAX { left & u64::from(u32::MAX) } else { left };
             left ^= some;
-            let [open, close, curly, colon, comma, string] = self.lanes.gather(some, [open, close, found.curly, colon, comma, string]);
-            self.grammar.add(self.lanes, some.count_ones(), Tokens { open, close, curly, colon, comma, string });
+            let [bracket, begins, kind] = self.lanes.gather(some, [bracket, begins, kind]);
+            self.grammar.add(self.lanes, some.count_ones(), Tokens { bracket, begins, kind });
         }
     }
 

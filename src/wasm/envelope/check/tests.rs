@@ -103,7 +103,7 @@ fn containers() {
     for good in ["{ }", "[ \t\r\n]", "{ \"a\" : [ 1 , { } ] }"] {
         assert!(agreed_everywhere(good), "{good}");
     }
-    for bad in ["{\"a\":1 \"b\":2}", "[1 2]", "[\u{b}1]", "[1\u{c}]", "[1]\u{0}", "[\u{a0}]", "[\u{2028}]"] {
+    for bad in ["{\"a\":1 \"b\":2}", "[1 2]", "[\u{b}1]", "[1\u{c}]", "[1\u{c}2]", "{\"a\"\u{1a}1}", "[1]\u{0}", "[\u{a0}]", "[\u{2028}]"] {
         assert!(!agreed_everywhere(bad), "{bad}");
     }
     // Inside of another container these are right.
@@ -157,7 +157,7 @@ const SEEDS: [&str; 8] = [
 
 #[test]
 fn what_is_changed_at_random_is_judged_as_by_serde() {
-    const CHANGES: &[u8] = b"{}[]:,\"\\ 019-.eEtfnu\n\t\x00\x1f\x7f\x80\xc3\xff/a+";
+    const CHANGES: &[u8] = b"{}[]:,\"\\ 019-.eEtfnu\n\t\x00\x0c\x1a\x1f\x7f\x80\xc3\xff/a+";
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut good = 0;
     for round in 0..200_000 {
