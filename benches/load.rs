@@ -26,7 +26,7 @@ use std::time::{Instant, SystemTime};
 use host::{Folder, Host, Manifest};
 use rounds::Group;
 use sha2::{Digest, Sha256};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig, Store};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig, Store};
 
 /// What no way of loading a file by its digest can be faster than.
 fn digest(path: &Path) {
@@ -104,6 +104,7 @@ impl Raw {
         let scan = PoolingAllocationConfig::is_pagemap_scan_available();
         let mut pooling = PoolingAllocationConfig::new();
         pooling.linear_memory_keep_resident(if scan { 8 << 20 } else { 64 << 10 });
+        pooling.pagemap_scan(if scan { Enabled::Yes } else { Enabled::No });
         let mut config = Config::new();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
         let engine = Engine::new(&config).unwrap();

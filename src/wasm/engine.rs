@@ -9,7 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use once_cell::sync::OnceCell;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, Module, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, Module, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures,
+};
 
 use super::glue::{self, Frees};
 use super::instance::GLUED_MAX;
@@ -123,7 +125,7 @@ fn config(features: Features) -> Config {
 
 fn pooling() -> PoolingAllocationConfig {
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
-    let keep = if scan { KEEP_RESIDENT } else { KEEP_RESIDENT_WITHOUT_SCAN };
+    let (scanned, keep) = if scan { (Enabled::Yes, KEEP_RESIDENT) } else { (Enabled::No, KEEP_RESIDENT_WITHOUT_SCAN) };
     let mut pooling = PoolingAllocationConfig::new();
     pooling
         .total_core_instances(INSTANCES * (1 + GLUED_MAX as u32))
@@ -136,6 +138,7 @@ fn pooling() -> PoolingAllocationConfig {
         .max_core_instance_size(4 << 20)
         .max_memory_size(4 << 30)
         .table_elements(TABLE_ELEMENTS)
+        .pagemap_scan(scanned)
         .linear_memory_keep_resident(keep)
         .table_keep_resident(KEEP_RESIDENT_WITHOUT_SCAN);
     pooling
@@ -210,5 +213,12 @@ mod tests {
                 assert!(std::ptr::eq(machine(features).unwrap(), machine(features).unwrap()));
             }
         }
+    }
+
+    #[test]
+    fn memory_is_kept_resident_only_where_the_pages_that_were_written_are_known() {
+        let pooling = pooling();
+        let scanned = matches!(pooling.get_pagemap_scan(), Enabled::Yes);
+        assert_eq!(scanned, PoolingAllocationConfig::is_pagemap_scan_available());
     }
 }
