@@ -127,8 +127,8 @@ impl<'a> Parts<'a> {
     /// The module as it is when its instance has come so far: with that state, and nothing to run before it is called.
     pub(super) fn rewritten(&self, reached: &Reached) -> Vec<u8> {
         let mut module = Module::new();
-        let data = self.data(reached);
         let counted = self.sections.iter().any(|(id, _)| *id == u8::from(SectionId::DataCount));
+        let data = self.data(reached, counted);
         for (id, range) in &self.sections {
             match *id {
                 id if id == u8::from(SectionId::Memory) => drop(module.section(&self.memory_section(reached))),
@@ -178,11 +178,11 @@ impl<'a> Parts<'a> {
         section
     }
 
-    /// The segments of the module, those that have been copied into a memory left empty as they are after that, and then
-    /// what the memories hold.
-    fn data(&self, reached: &Reached) -> DataSection {
+    /// What the memories hold. Before it the module's own segments, where an instruction may name one by its number: those
+    /// that were copied into a memory are empty after that. Elsewhere they would only cost each instance time.
+    fn data(&self, reached: &Reached, named: bool) -> DataSection {
         let mut section = DataSection::new();
-        for (range, passive) in &self.segments {
+        for (range, passive) in self.segments.iter().filter(|_| named) {
             if *passive {
                 section.raw(self.bytes.get(range.clone()).unwrap_or_default())
             } else {
