@@ -130,7 +130,7 @@ struct Run {
 
 fn main() {
     let plugin = Plugin::new();
-    for size in [100usize, 4 << 10, 64 << 10] {
+    for size in [100_usize, 4 << 10, 64 << 10] {
         let input = format!("[{}]", "{\"id\":12345,\"name\":\"flow\",\"tags\":[\"a\",\"b\"],\"ok\":true},".repeat(size.div_ceil(54)) + "1");
         let counts = [1, 2, 64];
         let mut runs: [Vec<Run>; 3] = Default::default();

@@ -10,7 +10,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::sync::{AtomicBool, AtomicUsize, Condvar, Locked, Mutex, Ordering, PoisonError, Stopwatch, TryLock, fence};
+use super::sync::{AtomicBool, AtomicUsize, Condvar, Locked, Mutex, Ordering, PoisonError, Stopwatch, TryLock, fence, thread_mark};
 use crate::call::{Cancel, Deadline};
 use crate::error::{Error, Kind, Result};
 
@@ -274,14 +274,11 @@ impl<T> Pool<T> {
         Some(Turn { pool: self, slot, place: slot.lock.try_lock()?, after: After { pool: self, handed: false } })
     }
 
-    /// Where this thread found its last turn, or one that shares the mark. Threads are told apart by where their stacks
-    /// lie: cheaper than a thread's own variable in a shared library, and good enough for a hint.
+    /// Where this thread found its last turn, or another that shares the mark.
     #[inline]
     fn hint(&self) -> &AtomicUsize {
-        let here = 0u8;
-        let mixed = (&raw const here as usize >> 18).wrapping_mul(0x9e37_79b9) >> 24;
         let [first, ..] = &self.hints;
-        self.hints.get(mixed % HINTS).unwrap_or(first)
+        self.hints.get(thread_mark() % HINTS).unwrap_or(first)
     }
 
     /// Before a place is let go while somebody waits or the pool is closed: whether it is handed to those who wait.

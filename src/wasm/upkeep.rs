@@ -19,6 +19,9 @@ use crate::sys;
 /// to 60 seconds.
 const SWEEP: Duration = Duration::from_secs(30);
 
+/// How long the making of an instance in the background may hold its place: past this a call makes its own, in its own time.
+const REFILL_WITHIN: Duration = Duration::from_secs(1);
+
 static KEEPER: Keeper = Keeper::new(SWEEP);
 
 /// The upkeep of one plugin.
@@ -113,7 +116,7 @@ impl Plugin {
         let (Some(config), Some(turn)) = (self.config.get(), self.pool.try_vacant()) else { return Ok(false) };
         let mut lease = Lease::new(self, turn);
         let _surroundings = self.blueprint.enter()?;
-        let current = self.current(&Call::new(Deadline::never()), Running::Own("init"))?;
+        let current = self.current(&Call::new(Deadline::after(REFILL_WITHIN)), Running::Own("init"))?;
         self.prepare(&mut lease, config, &current)?;
         lease.keep();
         Ok(true)
@@ -219,6 +222,9 @@ mod tests {
 
     #[test]
     fn the_keeper_sweeps_until_there_is_nothing_more_and_ends() {
+        /// How long the making of an instance in the background may hold its place: past this a call makes its own, in its own time.
+        const REFILL_WITHIN: Duration = Duration::from_secs(1);
+
         static KEEPER: Keeper = Keeper::new(Duration::from_millis(1));
         let (sender, swept) = channel();
         for _ in 0..2 {
@@ -231,6 +237,9 @@ mod tests {
 
     #[test]
     fn the_keeper_ends_with_the_last_plugin() {
+        /// How long the making of an instance in the background may hold its place: past this a call makes its own, in its own time.
+        const REFILL_WITHIN: Duration = Duration::from_secs(1);
+
         static KEEPER: Keeper = Keeper::new(Duration::from_secs(3600));
         let three: Arc<dyn Sweep> = Arc::new(Three(Mutex::new((0, channel().0))));
         KEEPER.watch(Arc::downgrade(&three));

@@ -8,7 +8,7 @@ pub mod error;
 pub mod wasm {
     #[path = "../../tests/loom/src/model.rs"]
     pub mod model;
-    #[allow(dead_code, reason = "the models need not all of it")]
+    #[allow(dead_code, unused_imports, reason = "the models need not all of it")]
     pub(crate) mod pool;
     #[path = "../../tests/loom/src/sync.rs"]
     mod sync;

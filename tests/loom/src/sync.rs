@@ -68,3 +68,8 @@ impl Stopwatch {
         self.0
     }
 }
+
+/// All threads begin where the first found its turn: they meet more often so.
+pub(super) fn thread_mark() -> usize {
+    0
+}
