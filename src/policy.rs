@@ -154,11 +154,13 @@ impl Policy {
             let default = Entry::read(reader, section.as_ref().and_then(|section| section.field("default")));
             let mut plugins = BTreeMap::new();
             if let Some(by_identity) = reader.open(section.and_then(|section| section.field("plugins"))) {
-                for (identity, field) in by_identity.fields().filter(|(_, field)| !field.node.is_absent()) {
+                for (identity, field) in by_identity.fields() {
                     if !is_identity(identity) {
                         reader.invalid(&field, "the key is no identity", "letters, digits and . _ - in parts that / separates");
                     }
-                    plugins.insert(identity.to_owned(), Entry::read(reader, Some(field)));
+                    if !field.node.is_absent() {
+                        plugins.insert(identity.to_owned(), Entry::read(reader, Some(field)));
+                    }
                 }
             }
             Policy { default, plugins }

@@ -101,18 +101,16 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
 
 fn parse_host(text: &str) -> Result<Host<String>, String> {
     let expected = "a host such as api.example.com, or *.example.com";
-    let is_name = |name: &str| !name.is_empty() && name.split('.').all(|label| !label.is_empty());
-    let name = text.strip_suffix('.').unwrap_or(text);
     // The URL parser decodes percent signs; a pattern says what it means.
-    if name.contains(['%', '*']) || !is_name(name) {
+    if text.contains(['%', '*']) {
         return Err(expected.to_owned());
     }
-    match Host::parse(name).map_err(|e| format!("{expected} ({e})"))? {
-        // The full stops of other scripts are dots only now.
-        Host::Domain(name) => {
-            let name = name.strip_suffix('.').unwrap_or(&name);
-            if is_name(name) { Ok(Host::Domain(name.to_owned())) } else { Err(expected.to_owned()) }
-        }
+    match Host::parse(text).map_err(|e| format!("{expected} ({e})"))? {
+        // Here the full stops of other scripts are dots too. One at the end says nothing.
+        Host::Domain(name) => match name.strip_suffix('.').unwrap_or(&name) {
+            name if name.split('.').any(str::is_empty) => Err(expected.to_owned()),
+            name => Ok(Host::Domain(name.to_owned())),
+        },
         address => Ok(address),
     }
 }
@@ -262,6 +260,9 @@ mod tests {
             "*.[::1]",
             "a..b",
             "a.\u{3002}b",
+            "a\u{3002}.",
+            "a..",
+            "1.2.3.4..",
             "\u{3002}",
             ".a",
             "a%2eb",
@@ -305,6 +306,39 @@ mod tests {
         ] {
             assert!(!covers(a, b), "{a} {b}");
         }
+    }
+
+    #[test]
+    fn covering_is_an_order_and_agrees_with_matching() {
+        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+        let mut below = |n: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed >> 11) as usize % n
+        };
+        let mut pattern = || {
+            let mut text = ["", "", "*."][below(3)].to_owned();
+            for _ in 0..below(4) {
+                text += ["a.", "B.", "ba.", "ü.", "x\u{3002}"][below(5)];
+            }
+            text += ["a", "org", "ORG.", "1.2.3.4", "[::1]", ""][below(6)];
+            text += ["", ":80", ":443"][below(3)];
+            text
+        };
+        let (mut taken, mut covered) = (0, 0);
+        for _ in 0..20_000 {
+            let texts = [pattern(), pattern(), pattern()];
+            let [Ok(a), Ok(b), Ok(c)] = texts.each_ref().map(|text| HostPattern::parse(text)) else { continue };
+            taken += 1;
+            assert!(a.covers(&a), "{texts:?}");
+            assert!(!(a.covers(&b) && b.covers(&c)) || a.covers(&c), "{texts:?}");
+            let HostPart::Exact(host) = &b.host else { continue };
+            let ports = b.port.map_or(vec![80, 443, 8080], |port| vec![port]);
+            assert_eq!(a.covers(&b), ports.iter().all(|port| a.matches(host, *port)), "{texts:?}");
+            covered += usize::from(a.covers(&b));
+        }
+        assert!(taken > 2_000 && covered > 100, "{taken} {covered}");
     }
 
     #[test]

@@ -35,12 +35,9 @@ impl<'a> Section<'a> {
             .map(|(_, node)| Field { path: self.path_of(name), node })
     }
 
-    /// Every member but those that are null, in the order of the text.
+    /// Every member in the order of the text, absent ones too: their names can be wrong all the same.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'a str, Field<'a>)> + '_ {
-        self.entries
-            .iter()
-            .filter(|(_, node)| !node.is_null())
-            .map(|(key, node)| (key.text.as_str(), Field { path: self.path_of(&key.text), node }))
+        self.entries.iter().map(|(key, node)| (key.text.as_str(), Field { path: self.path_of(&key.text), node }))
     }
 
     pub(crate) fn path_of(&self, name: &str) -> String {

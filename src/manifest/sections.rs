@@ -101,7 +101,7 @@ fn path(reader: &mut Reader, section: &Section<'_>, name: &str, needed: bool, ex
 fn env(reader: &mut Reader, field: Option<Field<'_>>) -> BTreeMap<String, String> {
     let Some(section) = reader.open(field) else { return BTreeMap::new() };
     let mut env = BTreeMap::new();
-    for (name, field) in section.fields() {
+    for (name, field) in section.fields().filter(|(_, field)| !field.node.is_null()) {
         if name.is_empty() || name.contains(['=', '\0']) {
             reader.invalid(&field, "invalid name of a variable", "a name without `=` and NUL");
             continue;

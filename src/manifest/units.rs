@@ -301,6 +301,26 @@ mod tests {
     }
 
     #[test]
+    fn more_is_more() {
+        let mut seed = 0xd1b5_4a32_d192_ed03_u64;
+        for _ in 0..20_000 {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            let number = (seed >> 11) >> (seed % 50);
+            for unit in ["ns", "us", "ms", "s", "m", "h"] {
+                let of = |number: u64| go_duration(&format!("{number}{unit}"));
+                let part = go_duration(&format!("{number}.5{unit}"));
+                assert!(of(number + 1).is_none() || (of(number) < of(number + 1) && of(number) <= part && part < of(number + 1)));
+            }
+            for unit in ["", "B", "KB", "MiB", "gb"] {
+                let of = |number: u64| size(&format!("{number}{unit}")).ok();
+                assert!(of(number + 1).is_none() || of(number) < of(number + 1), "{number}{unit}");
+            }
+        }
+    }
+
+    #[test]
     fn no_text_makes_the_parsers_panic() {
         let alphabet: Vec<char> = "0159.-+smhunµMGKBib \u{0}é".chars().collect();
         let mut seed = 88_172_645_463_325_252_u64;

@@ -103,6 +103,7 @@ fn the_parser_and_the_schema_agree() {
         json!({"plugins": {"../x": "strict"}}),
         json!({"plugins": {"/x": "strict"}}),
         json!({"plugins": {"a b": "strict"}}),
+        json!({"plugins": {"a b": null}}),
         json!({"plugins": {"p": ["strict"]}}),
         entry("cpu", json!(1)),
         entry("kv", json!({"keys": "1B"})),
