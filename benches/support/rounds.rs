@@ -30,8 +30,9 @@ impl<'a> Group<'a> {
         self
     }
 
-    /// Measures and prints a row a case: the median of the rounds, and its ratio to the first case's.
-    pub fn measure(mut self, rounds: usize, millis: f64) {
+    /// Measures and prints a row a case: the median of the rounds, in nanoseconds, which is the answer too, and its ratio to
+    /// the first case's.
+    pub fn measure(mut self, rounds: usize, millis: f64) -> Vec<f64> {
         println!("\n{}", self.title);
         let counts: Vec<u64> = self.cases.iter_mut().map(|case| calibrate(case, millis)).collect();
         let mut nanos = vec![Vec::with_capacity(rounds); self.cases.len()];
@@ -44,6 +45,7 @@ impl<'a> Group<'a> {
         for (case, each) in self.cases.iter().zip(&medians) {
             println!("  {:<62} {:>11.0} ns   x {:.2}", case.name, each, each / medians[0]);
         }
+        medians
     }
 }
 

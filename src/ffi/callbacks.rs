@@ -62,20 +62,28 @@ impl Callbacks {
     /// Asks a callback and waits for its answer.
     fn ask(&self, caller: &Caller<'_>, asked: Asked, question: Question<'_>) -> Result<Answer> {
         let threads = self.gate.threads();
-        let request = Open::new(caller, asked, threads.is_none());
+        let mut request = Open::new(caller, asked, threads.is_none());
         let number = request.number();
         // Held while it waits too: closing first ends the wait, then hears that the request was dropped.
-        let entered = self.gate.enter()?;
+        let entered = self.gate.enter_here()?;
         match threads {
             // SAFETY: the registrant's contract: callbacks may be called from any thread until the host is closed.
             None => entered.run(|| unsafe { question.put(self.api.user_data, number, caller) }),
             Some(threads) => self.ask_detached(threads, caller, number, question)?,
         }
-        let answer = request.wait(caller);
-        if answer.is_err() && request.give_up() {
-            self.dropped(number, entered);
-        }
-        match answer? {
+        let answer = match request.answered() {
+            Some(answer) => answer,
+            None => match request.wait(caller) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    if request.give_up() {
+                        self.dropped(number, &entered);
+                    }
+                    return Err(error);
+                }
+            },
+        };
+        match answer {
             Answer::Failed(e) => Err(e),
             other => Ok(other),
         }
@@ -97,13 +105,16 @@ impl Callbacks {
     }
 
     /// Tells the registrant that nobody waits for a request any more.
-    fn dropped(&self, number: flowplug_request, entered: Entered) {
+    fn dropped(&self, number: flowplug_request, entered: &Entered<&Gate>) {
         let Some(dropped) = self.api.request_dropped else { return };
         match (self.gate.threads(), self.own()) {
-            (Some(threads), Ok(own)) => threads.drop_request(Box::new(move || {
-                // SAFETY: as for every callback.
-                entered.run(|| unsafe { dropped(own.api.user_data, number) });
-            })),
+            (Some(threads), Ok(own)) => {
+                let entered = entered.again(&self.gate);
+                threads.drop_request(Box::new(move || {
+                    // SAFETY: as for every callback.
+                    entered.run(|| unsafe { dropped(own.api.user_data, number) });
+                }));
+            }
             // SAFETY: as for every callback.
             _ => entered.run(|| unsafe { dropped(self.api.user_data, number) }),
         }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::c_void;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
@@ -27,8 +28,8 @@ thread_local! {
     static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A callback in progress.
-pub(crate) struct Entered(Arc<Gate>);
+/// A callback in progress; `G` is a reference to the gate, counted where it may outlive whoever entered.
+pub(crate) struct Entered<G: Deref<Target = Gate> = Arc<Gate>>(G);
 
 impl Gate {
     /// From here on, callbacks run on threads of their own.
@@ -43,29 +44,30 @@ impl Gate {
 
     /// `invalid state` once it is shut.
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Entered> {
-        let entered = Entered(self.clone());
-        if self.state.fetch_add(1, Ordering::SeqCst) & SHUT != 0 {
-            return Err(Error::new(Kind::InvalidState, "The host is closed; its callbacks are not called any more."));
-        }
-        Ok(entered)
+        Entered(self.clone()).admitted()
+    }
+
+    /// The same for who stays here meanwhile.
+    pub(crate) fn enter_here(&self) -> Result<Entered<&Gate>> {
+        Entered(self).admitted()
     }
 
     /// Runs a callback with this thread marked as inside.
-    fn mark<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> R {
+    fn mark<R>(&self, f: impl FnOnce() -> R) -> R {
         struct Leave;
         impl Drop for Leave {
             fn drop(&mut self) {
                 INSIDE.with_borrow_mut(|gates| gates.pop());
             }
         }
-        INSIDE.with_borrow_mut(|gates| gates.push(Arc::as_ptr(self) as usize));
+        INSIDE.with_borrow_mut(|gates| gates.push(std::ptr::from_ref(self).addr()));
         let _leave = Leave;
         f()
     }
 
     /// Whether this thread is inside a callback of this gate.
-    pub(crate) fn is_inside(self: &Arc<Self>) -> bool {
-        INSIDE.with_borrow(|gates| gates.contains(&(Arc::as_ptr(self) as usize)))
+    pub(crate) fn is_inside(&self) -> bool {
+        INSIDE.with_borrow(|gates| gates.contains(&std::ptr::from_ref(self).addr()))
     }
 
     /// Lets nothing in any more and waits until nothing is inside; false if that takes longer.
@@ -83,7 +85,21 @@ impl Gate {
     }
 }
 
-impl Entered {
+impl<G: Deref<Target = Gate>> Entered<G> {
+    /// Counted in first, so that leaving counts out whoever was refused, too.
+    fn admitted(self) -> Result<Self> {
+        if self.0.state.fetch_add(1, Ordering::SeqCst) & SHUT != 0 {
+            return Err(Error::new(Kind::InvalidState, "The host is closed; its callbacks are not called any more."));
+        }
+        Ok(self)
+    }
+
+    /// Once more, for what goes on after this; also where the gate has been shut meanwhile.
+    pub(crate) fn again(&self, gate: &Arc<Gate>) -> Entered {
+        gate.state.fetch_add(1, Ordering::SeqCst);
+        Entered(gate.clone())
+    }
+
     /// Runs a callback, with this thread marked as inside.
     pub(crate) fn run<R>(&self, f: impl FnOnce() -> R) -> R {
         self.0.mark(f)
@@ -95,7 +111,7 @@ impl Entered {
     }
 }
 
-impl Drop for Entered {
+impl<G: Deref<Target = Gate>> Drop for Entered<G> {
     fn drop(&mut self) {
         if self.0.state.fetch_sub(1, Ordering::SeqCst) == SHUT | 1 {
             drop(self.0.changed.0.lock());

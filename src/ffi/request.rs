@@ -52,7 +52,8 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 struct Pending {
     asked: Asked,
-    context: Arc<PluginContext>,
+    /// Whose allowlist a redirect is checked against; for an HTTP request alone.
+    context: Option<Arc<PluginContext>>,
     chain: Chain,
     /// The callback has been called, so that it has to hear when nobody waits any more.
     begun: bool,
@@ -61,19 +62,27 @@ struct Pending {
     waker: Option<Waker>,
 }
 
-/// A request that somebody waits for; void when it is dropped.
+/// A request that somebody waits for; void when it is dropped. 0 once it is over.
 pub(crate) struct Open(u64);
 
 impl Open {
     /// `begun`: its callback is called at once, and not after [`begin`].
     pub(crate) fn new(caller: &Caller<'_>, asked: Asked, begun: bool) -> Self {
-        let (context, chain) = (caller.context.clone(), caller.chain);
+        let context = (asked == Asked::Http).then(|| caller.context.clone());
+        let chain = caller.chain;
         Open(REQUESTS.insert(Pending { asked, context, chain, begun, answered: false, answer: None, waker: None }))
     }
 
     /// Gives the request up; whether its callback was called.
-    pub(crate) fn give_up(self) -> bool {
-        REQUESTS.remove(self.0).is_some_and(|p| p.begun)
+    pub(crate) fn give_up(mut self) -> bool {
+        REQUESTS.remove(std::mem::take(&mut self.0)).is_some_and(|p| p.begun)
+    }
+
+    /// The answer that is there already, which ends the request.
+    pub(crate) fn answered(&mut self) -> Option<Answer> {
+        let answer = REQUESTS.remove_if(self.0, |p| p.answer.is_some())?.answer;
+        self.0 = 0;
+        answer
     }
 
     pub(crate) fn number(&self) -> flowplug_request {
@@ -91,7 +100,9 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        drop(REQUESTS.remove(self.0));
+        if self.0 != 0 {
+            drop(REQUESTS.remove(self.0));
+        }
     }
 }
 
@@ -218,10 +229,8 @@ pub unsafe extern "C" fn flowplug_request_http_check(
     let body = || {
         // SAFETY: by the function's contract.
         let url = unsafe { url.text("url") }?;
-        let (asked, context) = REQUESTS.with(request, |p| (p.asked, p.context.clone())).ok_or_else(gone)?;
-        if asked != Asked::Http {
-            return Err(argument("Only an http_request goes to a URL."));
-        }
+        let context = REQUESTS.with(request, |p| p.context.clone()).ok_or_else(gone)?;
+        let context = context.ok_or_else(|| argument("Only an http_request goes to a URL."))?;
         http::check_url(&context, url).map(drop)
     };
     // SAFETY: by the function's contract.
@@ -230,19 +239,15 @@ pub unsafe extern "C" fn flowplug_request_http_check(
 
 /// Keeps the answer and wakes who waits; a refused answer changes nothing.
 fn answer(request: flowplug_request, make: impl FnOnce(Asked) -> Result<Answer>) -> Result<()> {
-    let asked = REQUESTS.with(request, |p| p.asked).ok_or_else(gone)?;
-    let answer = make(asked)?;
-    let waker = REQUESTS
-        .with(request, |p| {
-            if std::mem::replace(&mut p.answered, true) {
-                return None;
-            }
-            p.answer = Some(answer);
-            Some(p.waker.take())
-        })
-        .flatten()
-        .ok_or_else(gone)?;
-    if let Some(waker) = waker {
+    let answered = REQUESTS.with(request, |p| {
+        if p.answered {
+            return Err(gone());
+        }
+        p.answer = Some(make(p.asked)?);
+        p.answered = true;
+        Ok(p.waker.take())
+    });
+    if let Some(waker) = answered.unwrap_or_else(|| Err(gone()))? {
         waker.wake();
     }
     Ok(())

@@ -66,10 +66,15 @@ impl<T> Tokens<T> {
 
     /// Takes the thing of a number out; the number is void from here on.
     pub(crate) fn remove(&self, token: u64) -> Option<T> {
+        self.remove_if(token, |_| true)
+    }
+
+    /// The same, if the thing is as asked for.
+    pub(crate) fn remove_if(&self, token: u64, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
         let (shard, index) = place(token);
         let mut shard = self.shard(shard);
         let place = shard.places.get_mut(index).filter(|p| p.generation == generation(token))?;
-        let thing = place.thing.take()?;
+        let thing = place.thing.take_if(|thing| wanted(thing))?;
         place.generation = place.generation.wrapping_add(1).max(1);
         shard.free.push(index as u32);
         Some(thing)
