@@ -222,9 +222,6 @@ mod tests {
 
     #[test]
     fn the_keeper_sweeps_until_there_is_nothing_more_and_ends() {
-        /// How long the making of an instance in the background may hold its place: past this a call makes its own, in its own time.
-        const REFILL_WITHIN: Duration = Duration::from_secs(1);
-
         static KEEPER: Keeper = Keeper::new(Duration::from_millis(1));
         let (sender, swept) = channel();
         for _ in 0..2 {
@@ -237,9 +234,6 @@ mod tests {
 
     #[test]
     fn the_keeper_ends_with_the_last_plugin() {
-        /// How long the making of an instance in the background may hold its place: past this a call makes its own, in its own time.
-        const REFILL_WITHIN: Duration = Duration::from_secs(1);
-
         static KEEPER: Keeper = Keeper::new(Duration::from_secs(3600));
         let three: Arc<dyn Sweep> = Arc::new(Three(Mutex::new((0, channel().0))));
         KEEPER.watch(Arc::downgrade(&three));
