@@ -282,6 +282,19 @@ mod tests {
     }
 
     #[test]
+    fn segments_that_no_instruction_names_are_not_kept() {
+        let segments = |body: &str| {
+            let wat = format!("(module (memory 1) (data (i32.const 0) \"a\") (data $p \"b\") (func {body}))");
+            let bytes = wat::parse_str(wat).unwrap();
+            let reached = Reached { memories: vec![[vec![b'a'], vec![0; 65535]].concat()], globals: Vec::new() };
+            let rewritten = Parts::of(&bytes).unwrap().rewritten(&reached);
+            Parts::of(&rewritten).unwrap().segments.iter().map(|(_, passive)| *passive).collect::<Vec<_>>()
+        };
+        assert_eq!(segments(""), [false]);
+        assert_eq!(segments("(memory.init $p (i32.const 0) (i32.const 0) (i32.const 1))"), [true, true, false]);
+    }
+
+    #[test]
     fn what_cannot_be_written_into_a_module_is_named() {
         let refused = |wat: &str| Parts::of(&wat::parse_str(wat).unwrap()).err().unwrap();
         for (body, name) in [
