@@ -66,13 +66,14 @@ static long median(const sample *of, int count) {
   return values[count / 2];
 }
 
-static sample most(const sample *of, int count) {
-  sample top = of[0];
+/* What is freed as it runs is stopped in the background: the least of some samples is what is held when that is done. */
+static sample least(const sample *of, int count) {
+  sample low = of[0];
   for (int i = 1; i < count; i++) {
-    if (of[i].descriptors > top.descriptors) top.descriptors = of[i].descriptors;
-    if (of[i].threads > top.threads) top.threads = of[i].threads;
+    if (of[i].descriptors < low.descriptors) low.descriptors = of[i].descriptors;
+    if (of[i].threads < low.threads) low.threads = of[i].threads;
   }
-  return top;
+  return low;
 }
 
 /* Does `once` so many times, and compares what the process holds after it has warmed up with what it holds in the end. */
@@ -89,7 +90,7 @@ static void flat(const char *what, long count, void (*once)(long)) {
   const sample *first = samples + warm, *last = samples + SAMPLES - third;
   CHECK_INT(taken, SAMPLES);
   long before = median(first, third), after = median(last, third);
-  sample held = most(first, third), holds = most(last, third);
+  sample held = least(first, third), holds = least(last, third);
   printf("%ld %s in %.1f s: resident %ld KiB, then %ld KiB; descriptors %ld, then %ld; threads %ld, then %ld\n", count, what, seconds, before, after, held.descriptors,
          holds.descriptors, held.threads, holds.threads);
   if (!sanitized && after - before > ROOM) check_fail(__FILE__, __LINE__, "%s: the resident set grew by %d KiB", what, (int)(after - before));

@@ -153,7 +153,7 @@ impl Victim {
         let mode = Arc::new(Mutex::new(String::new()));
         let asks = Arc::new(AtomicUsize::new(0));
         let (told, asked) = (Arc::clone(&mode), Arc::clone(&asks));
-        setup.host.on_config(move |_, key| match key {
+        setup.host.on_config(move |caller, key| match key {
             "slow" => {
                 let start = Instant::now();
                 while start.elapsed() < Duration::from_millis(1) {
@@ -163,7 +163,10 @@ impl Victim {
             }
             _ => {
                 asked.fetch_add(1, Ordering::SeqCst);
-                Ok(Some(told.lock().unwrap().clone().into_bytes()))
+                let mode = told.lock().unwrap().clone();
+                // What takes the place of a broken instance is made while the mode may still be set.
+                let spared = caller.function == "init" && mode.starts_with(['a', 'f', 'A']);
+                Ok(Some(if spared { Vec::new() } else { mode.into_bytes() }))
             }
         });
         let plugin = setup.started(wat);
