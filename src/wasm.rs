@@ -21,7 +21,7 @@ use lease::Lease;
 use module::Interface;
 use pool::Pool;
 pub use pool::Stats;
-use state::{Current, Running};
+use state::{Due, Running};
 use upkeep::Upkeep;
 
 mod artifact;
@@ -143,8 +143,8 @@ impl Plugin {
             interface.start = None;
         }
         deadline.moment();
-        let current = || Current::new(call, Running::Own(""), deadline.clone().at_most(grants.timeout), call.chain);
-        let blueprint = Blueprint::new(machine, &compiled.module, interface, Arc::clone(&context), current())?;
+        let due = Due { call, running: Running::Own(""), deadline: deadline.clone().at_most(grants.timeout), chain: call.chain };
+        let blueprint = Blueprint::new(machine, &compiled.module, interface, Arc::clone(&context), due.current())?;
         let config = manifest.wasm.as_ref();
         let plugin = Plugin {
             pool: Pool::new(usize::try_from(grants.max_instances).unwrap_or(usize::MAX)),
@@ -157,14 +157,14 @@ impl Plugin {
             upkeep: Upkeep::default(),
             _ticking: ticking,
         };
-        plugin.make_first(&current())?;
+        plugin.make_first(&due)?;
         Ok(plugin)
     }
 
-    fn make_first(&self, current: &Current) -> Result<()> {
+    fn make_first(&self, due: &Due<'_>) -> Result<()> {
         let _surroundings = self.blueprint.enter()?;
-        let mut lease = self.lease(current)?;
-        lease.instance(current)?;
+        let mut lease = self.lease(due)?;
+        lease.instance(due)?;
         lease.keep();
         Ok(())
     }
@@ -177,9 +177,9 @@ impl Plugin {
     pub fn start(&self, config: &str, call: &Call) -> Result<()> {
         let result = stack::with_room(|| {
             let _surroundings = self.blueprint.enter()?;
-            let current = self.current(call, Running::Own("init"))?;
-            let mut lease = self.lease(&current)?;
-            self.prepared(&mut lease, config, &current)?;
+            let due = self.due(call, Running::Own("init"))?;
+            let mut lease = self.lease(&due)?;
+            self.prepared(&mut lease, config, &due)?;
             lease.keep();
             self.config.get_or_init(|| config.into());
             Ok(())
@@ -214,10 +214,10 @@ impl Plugin {
             return Err(Error::new(Kind::InvalidState, "The plugin has not been started. Start it before it is called."));
         };
         let _surroundings = self.blueprint.enter()?;
-        let current = self.current(call, Running::Function(function.0))?;
-        let mut lease = self.lease(&current)?;
-        let instance = self.prepared(&mut lease, config, &current)?;
-        instance.begin(current)?;
+        let due = self.due(call, Running::Function(function.0))?;
+        let mut lease = self.lease(&due)?;
+        let instance = self.prepared(&mut lease, config, &due)?;
+        instance.begin(&due)?;
         let request = Request { function: function.0, params, trusted: call.trust_json };
         let result = instance.call(&self.blueprint, &request, sink);
         if !self.instance_per_call {
@@ -227,42 +227,48 @@ impl Plugin {
     }
 
     /// A call of ours, within its bounds; `busy` where the chain that led to it holds every instance.
-    fn current(&self, call: &Call, running: Running) -> Result<Current> {
+    #[inline]
+    fn due<'a>(&self, call: &'a Call, running: Running) -> Result<Due<'a>> {
         let context = &self.blueprint.context;
-        if call.chain.holds(context.serial()) >= self.pool.max() {
-            return Err(Error::new(
-                Kind::Busy,
-                format!(
-                    "All {} instances of this plugin are held by the calls that led to this one. Raise wasm.pool.max_instances, or do not call a plugin back from its own host call.",
-                    self.pool.max()
-                ),
-            ));
+        if !call.chain.is_empty() && call.chain.holds(context.serial()) >= self.pool.max() {
+            return Err(self.all_held());
         }
-        Ok(Current::new(call, running, call.deadline.clone().at_most(context.grants().timeout), call.chain.enter(context.serial())?))
+        let (deadline, chain) = (call.deadline.clone().at_most(context.grants().timeout), call.chain.enter(context.serial())?);
+        Ok(Due { call, running, deadline, chain })
     }
 
-    fn lease(&self, current: &Current) -> Result<Lease<'_>> {
-        let cancels = [current.cancel.as_ref(), Some(&self.blueprint.context.ending)];
-        let turn = self.pool.take(self.wait_timeout, &current.deadline, &cancels)?;
+    #[cold]
+    fn all_held(&self) -> Error {
+        let max = self.pool.max();
+        let text = format!(
+            "All {max} instances of this plugin are held by the calls that led to this one. Raise wasm.pool.max_instances, or do not call a plugin back from its own host call."
+        );
+        Error::new(Kind::Busy, text)
+    }
+
+    #[inline]
+    fn lease(&self, due: &Due<'_>) -> Result<Lease<'_>> {
+        let cancels = [due.call.cancel.as_ref(), Some(&self.blueprint.context.ending)];
+        let turn = self.pool.take(self.wait_timeout, &due.deadline, &cancels)?;
         Ok(Lease::new(self, turn))
     }
 
     /// The instance of a lease, made and initialised if need be.
     #[inline]
-    fn prepared<'a>(&self, lease: &'a mut Lease<'_>, config: &str, current: &Current) -> Result<&'a mut Instance> {
+    fn prepared<'a>(&self, lease: &'a mut Lease<'_>, config: &str, due: &Due<'_>) -> Result<&'a mut Instance> {
         if lease.turn.as_deref().is_none_or(Instance::needs_init) {
-            self.prepare(lease, config, current)?;
+            self.prepare(lease, config, due)?;
         }
-        lease.instance(current)
+        lease.instance(due)
     }
 
     #[cold]
-    fn prepare(&self, lease: &mut Lease<'_>, config: &str, current: &Current) -> Result<()> {
+    fn prepare(&self, lease: &mut Lease<'_>, config: &str, due: &Due<'_>) -> Result<()> {
         // Making an instance, `init` and the call share one clock.
-        current.deadline.moment();
-        let instance = lease.instance(current)?;
+        due.deadline.moment();
+        let instance = lease.instance(due)?;
         if instance.needs_init() {
-            instance.begin(current.clone())?;
+            instance.begin(due)?;
             instance.init(self.blueprint.interface.init, config)?;
         }
         Ok(())
@@ -289,13 +295,13 @@ impl Plugin {
         let mut lease = Lease::new(self, turn);
         let _surroundings = self.blueprint.enter()?;
         let call = Call::new(Deadline::after(READY_WITHIN));
-        let current = self.current(&call, Running::Own("is_ready"))?;
-        let instance = lease.instance(&current)?;
+        let due = self.due(&call, Running::Own("is_ready"))?;
+        let instance = lease.instance(&due)?;
         if instance.needs_init() {
             lease.keep();
             return Ok(None);
         }
-        instance.begin(current)?;
+        instance.begin(&due)?;
         let ready = instance.is_ready();
         lease.keep();
         ready.map(Some)

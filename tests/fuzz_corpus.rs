@@ -23,7 +23,10 @@ mod policy;
 #[path = "../fuzz/checks/units.rs"]
 mod units;
 
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A target: its name, and what it does with an input.
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: &[Target] = &[
     ("config_schema", config_schema::check),
     ("envelope", envelope::check),
     ("hosts", hosts::check),

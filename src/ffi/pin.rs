@@ -150,7 +150,9 @@ mod tests {
         static ENDED: AtomicBool = AtomicBool::new(false);
         let made = handle_of(&ENDED);
         // SAFETY: live, and ended below.
-        let (first, second) = unsafe { (pin(made, "handle").unwrap(), pin(made, "handle").unwrap()) };
+        let first = unsafe { pin(made, "handle") }.unwrap();
+        // SAFETY: as above.
+        let second = unsafe { pin(made, "handle") }.unwrap();
         // SAFETY: made above; no use begins after.
         unsafe { end(made) };
         drop(first);

@@ -126,11 +126,9 @@ impl Scalar {
         if let Some(bool) = self.to_bool() {
             return Ok(Value::Bool(bool));
         }
-        Ok(match self.text.as_str() {
-            text => match core_number(text)? {
-                Some(number) => Value::Number(number),
-                None => Value::String(text.to_owned()),
-            },
+        Ok(match core_number(&self.text)? {
+            Some(number) => Value::Number(number),
+            None => Value::String(self.text.clone()),
         })
     }
 }

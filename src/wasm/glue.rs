@@ -59,12 +59,17 @@ fn exchange(caller: &mut Caller<'_, State>, hand: impl FnOnce(&mut dyn Exchange,
     state.call_bytes.get().map_or(1, |call| i32::from(hand(call, bytes)))
 }
 
+/// The imports, by their numbers, which are those of their types too; `free` is the last, if there is one.
+const ALLOC: u32 = 0;
+const FUNCTION: u32 = 1;
+const PUT: u32 = 2;
+const TAKE: u32 = 3;
+const FREE: u32 = 4;
+/// The type of `call`.
+const CALL: u32 = 5;
+
 fn encode(frees: Frees) -> Vec<u8> {
-    use Instruction as I;
-    const NUMBER: BlockType = BlockType::Empty;
     let (i32, i64) = (ValType::I32, ValType::I64);
-    // Types and functions of the imports have the same numbers; `free` is the last import, if there is one.
-    let (alloc, function, put, take, free) = (0, 1, 2, 3, 4);
     let mut types = TypeSection::new();
     types.ty().function([i32], [i32]);
     types.ty().function([i32, i32], [i64]);
@@ -73,53 +78,16 @@ fn encode(frees: Frees) -> Vec<u8> {
     types.ty().function(if frees == Frees::Pair { vec![i32, i32] } else { vec![i32] }, []);
     types.ty().function([i32], []);
     let mut imports = ImportSection::new();
-    let imported = if frees == Frees::Not { 4 } else { 5 };
+    let imported = if frees == Frees::Not { FREE } else { FREE + 1 };
     for ty in 0..imported {
         imports.import("", "", EntityType::Function(ty));
     }
     let mut functions = FunctionSection::new();
-    functions.function(5);
+    functions.function(CALL);
     let mut exports = ExportSection::new();
     exports.export("call", ExportKind::Func, imported);
-
-    // call(size) with the locals given (where the parameters lie), result, and out (where the result lies).
-    let (size, given, result, out) = (0, 1, 2, 3);
     let mut call = Function::new([(1, i32), (1, i64), (1, i32)]);
-    let mut code = vec![
-        I::LocalGet(size),
-        I::If(NUMBER),
-        I::LocalGet(size),
-        I::Call(alloc),
-        I::LocalTee(given),
-        I::Call(put),
-        I::If(NUMBER),
-        I::Return,
-        I::End,
-        I::End,
-        I::LocalGet(given),
-        I::LocalGet(size),
-        I::Call(function),
-        I::LocalTee(result),
-        I::Call(take),
-        I::If(NUMBER),
-        I::Return,
-        I::End,
-    ];
-    if frees != Frees::Not {
-        code.extend([I::LocalGet(result), I::I64Const(32), I::I64ShrU, I::I32WrapI64, I::LocalTee(out), I::If(NUMBER)]);
-        // Once, if the guest answered with the buffer it was given.
-        code.extend([I::LocalGet(out), I::LocalGet(given), I::I32Ne, I::If(NUMBER), I::LocalGet(out)]);
-        if frees == Frees::Pair {
-            code.extend([I::LocalGet(result), I::I32WrapI64]);
-        }
-        code.extend([I::Call(free), I::End, I::End, I::LocalGet(given), I::If(NUMBER), I::LocalGet(given)]);
-        if frees == Frees::Pair {
-            code.push(I::LocalGet(size));
-        }
-        code.extend([I::Call(free), I::End]);
-    }
-    code.push(I::End);
-    for instruction in &code {
+    for instruction in &body(frees) {
         call.instruction(instruction);
     }
     let mut bodies = CodeSection::new();
@@ -129,4 +97,30 @@ fn encode(frees: Frees) -> Vec<u8> {
     let mut module = wasm_encoder::Module::new();
     module.section(&types).section(&imports).section(&functions).section(&exports).section(&bodies).section(&names);
     module.finish()
+}
+
+/// `call(size)`, with the locals `given` (where the parameters lie), `result`, and `out` (where the result lies).
+fn body(frees: Frees) -> Vec<Instruction<'static>> {
+    use Instruction as I;
+    const NOTHING: BlockType = BlockType::Empty;
+    let (size, given, result, out) = (0, 1, 2, 3);
+    let mut code = vec![I::LocalGet(size), I::If(NOTHING), I::LocalGet(size), I::Call(ALLOC), I::LocalTee(given)];
+    code.extend([I::Call(PUT), I::If(NOTHING), I::Return, I::End, I::End]);
+    code.extend([I::LocalGet(given), I::LocalGet(size), I::Call(FUNCTION), I::LocalTee(result)]);
+    code.extend([I::Call(TAKE), I::If(NOTHING), I::Return, I::End]);
+    if frees != Frees::Not {
+        code.extend([I::LocalGet(result), I::I64Const(32), I::I64ShrU, I::I32WrapI64, I::LocalTee(out), I::If(NOTHING)]);
+        // Once, if the guest answered with the buffer it was given.
+        code.extend([I::LocalGet(out), I::LocalGet(given), I::I32Ne, I::If(NOTHING), I::LocalGet(out)]);
+        if frees == Frees::Pair {
+            code.extend([I::LocalGet(result), I::I32WrapI64]);
+        }
+        code.extend([I::Call(FREE), I::End, I::End, I::LocalGet(given), I::If(NOTHING), I::LocalGet(given)]);
+        if frees == Frees::Pair {
+            code.push(I::LocalGet(size));
+        }
+        code.extend([I::Call(FREE), I::End]);
+    }
+    code.push(I::End);
+    code
 }

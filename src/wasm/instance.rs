@@ -9,7 +9,7 @@ use super::glue::{self, Frees, Parts};
 use super::limits::Limits;
 use super::module::{Export, Interface, Shape, Start};
 use super::output::Output;
-use super::state::{Current, Guest, State, tick};
+use super::state::{Current, Due, Guest, State, tick};
 use super::transfer::{Transfer, unpack};
 use super::{linker, trap, wasi};
 use crate::call::{Cancel, Sink};
@@ -170,13 +170,14 @@ impl Instance {
     }
 
     /// The next call runs here.
-    pub(super) fn begin(&mut self, current: Current) -> Result<()> {
+    #[inline]
+    pub(super) fn begin(&mut self, due: &Due<'_>) -> Result<()> {
         let state = self.store.data_mut();
         if let Some(output) = &state.output {
-            output.begin(current.tag);
+            output.begin(due.call.tag);
         }
         state.limits.begin();
-        state.call = current;
+        state.call.renew(due);
         begin(&mut self.store)
     }
 

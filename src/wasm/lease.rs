@@ -3,7 +3,7 @@
 use super::Plugin;
 use super::instance::Instance;
 use super::pool::{Cause, Turn};
-use super::state::Current;
+use super::state::Due;
 use crate::error::{Error, Kind, Result};
 
 /// A turn of the pool. Dropped, it goes back: with its instance if that is clean and to be kept.
@@ -21,9 +21,10 @@ impl<'a> Lease<'a> {
     }
 
     /// The instance, made if there is none yet.
-    pub(super) fn instance(&mut self, current: &Current) -> Result<&mut Instance> {
+    #[inline]
+    pub(super) fn instance(&mut self, due: &Due<'_>) -> Result<&mut Instance> {
         if self.turn.is_none() {
-            self.turn.put(self.plugin.blueprint.make(current.clone())?);
+            self.turn.put(self.plugin.blueprint.make(due.current())?);
             self.plugin.upkeep.gained(self.plugin.pool.warm());
         }
         self.turn.item().map(Box::as_mut).ok_or_else(|| Error::new(Kind::Internal, "A lease has no instance."))

@@ -51,7 +51,6 @@ pub(super) enum Running {
 }
 
 /// The call that runs in a store.
-#[derive(Clone)]
 pub(super) struct Current {
     pub(super) running: Running,
     pub(super) deadline: Deadline,
@@ -67,7 +66,45 @@ pub(super) struct Current {
     pub(super) denied: Option<Box<Value>>,
 }
 
+/// A call that is to run. A store's [`Current`] is made from it in its place: what is copied is read back at once, which
+/// costs a short call more than the copying.
+pub(super) struct Due<'a> {
+    pub(super) call: &'a Call,
+    pub(super) running: Running,
+    /// The effective one.
+    pub(super) deadline: Deadline,
+    /// The call's own, the plugin in it.
+    pub(super) chain: Chain,
+}
+
+impl Due<'_> {
+    /// As the call of a store that is about to be made.
+    pub(super) fn current(&self) -> Current {
+        Current::new(self.call, self.running, self.deadline.clone(), self.chain)
+    }
+}
+
 impl Current {
+    /// The next call in the same store.
+    #[inline]
+    pub(super) fn renew(&mut self, due: &Due<'_>) {
+        let call = due.call;
+        self.running = due.running;
+        self.deadline = due.deadline.clone();
+        self.chain = due.chain;
+        self.tag = call.tag;
+        (self.armed, self.seen) = (false, 0);
+        if self.cancel.is_some() || call.cancel.is_some() {
+            self.cancel.clone_from(&call.cancel);
+        }
+        if !(self.traceparent.is_empty() && call.traceparent.is_empty()) {
+            self.traceparent.clone_from(&call.traceparent);
+        }
+        if self.denied.is_some() {
+            self.denied = None;
+        }
+    }
+
     /// For `call`, whose effective deadline and chain these are.
     pub(super) fn new(call: &Call, running: Running, deadline: Deadline, chain: Chain) -> Self {
         let (cancel, traceparent) = (call.cancel.clone(), call.traceparent.clone());

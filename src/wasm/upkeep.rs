@@ -116,8 +116,8 @@ impl Plugin {
         let (Some(config), Some(turn)) = (self.config.get(), self.pool.try_vacant()) else { return Ok(false) };
         let mut lease = Lease::new(self, turn);
         let _surroundings = self.blueprint.enter()?;
-        let current = self.current(&Call::new(Deadline::after(REFILL_WITHIN)), Running::Own("init"))?;
-        self.prepare(&mut lease, config, &current)?;
+        let call = Call::new(Deadline::after(REFILL_WITHIN));
+        self.prepare(&mut lease, config, &self.due(&call, Running::Own("init"))?)?;
         lease.keep();
         Ok(true)
     }
