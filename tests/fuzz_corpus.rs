@@ -23,10 +23,9 @@ mod policy;
 #[path = "../fuzz/checks/units.rs"]
 mod units;
 
-/// A target: its name, and what it does with an input.
-type Target = (&'static str, fn(&[u8]));
+type Check = fn(&[u8]);
 
-const TARGETS: &[Target] = &[
+const TARGETS: &[(&str, Check)] = &[
     ("config_schema", config_schema::check),
     ("envelope", envelope::check),
     ("hosts", hosts::check),
