@@ -64,7 +64,9 @@ fn bytes(text: &str) {
     assert_eq!(size(&bytes.to_string()), Ok(bytes));
     assert_eq!(size(&text.to_ascii_lowercase()), Ok(bytes));
     assert_eq!(size(&text.to_ascii_uppercase()), Ok(bytes));
-    assert_eq!(size(&format!("00{text}")), Ok(bytes));
-    let digits_only = text.bytes().all(|b| b.is_ascii_digit());
-    assert_eq!(size(&format!("{text}0")).ok(), (digits_only && bytes * 10 <= SIZE_MAX).then_some(bytes * 10));
+    let bare = text.trim_ascii();
+    assert_eq!(size(&format!("00{bare}")), Ok(bytes));
+    assert_eq!(size(&format!("\t{bare}\n")), Ok(bytes));
+    let digits_only = bare.bytes().all(|b| b.is_ascii_digit());
+    assert_eq!(size(&format!("{bare}0")).ok(), (digits_only && bytes * 10 <= SIZE_MAX).then_some(bytes * 10));
 }
