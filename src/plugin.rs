@@ -55,12 +55,18 @@ impl Plugin {
         environment.check_open()?;
         let named = |e: Error| e.with_plugin(identity);
         let admission = policy.check(identity, &manifest, environment.protected()).map_err(named)?;
-        for request in admission.requests() {
-            host.event(&info::audit(identity, request));
-        }
-        let (grants, requests) = admission.into_grants().map_err(named)?;
+        let audits: Vec<String> = admission.requests().iter().map(|request| info::audit(identity, request)).collect();
+        let (grants, requests) = admission.into_grants().map_err(named).inspect_err(|_| {
+            for audit in &audits {
+                host.event(audit);
+            }
+        })?;
         let call = Call { deadline: call.deadline.clone().at_most(grants.load_timeout), ..call.clone() };
         let context = PluginContext::new(identity, grants, host);
+        // Told as the plugin's own, as all that is told of it: a detached callback may hear of it when the plugin is there.
+        for audit in &audits {
+            context.event(audit);
+        }
         let shared = Arc::new(Shared::new());
         let on_exit = exit_handler(&shared, &context);
         let runner =
