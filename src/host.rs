@@ -161,6 +161,8 @@ thread_local! {
 
 /// The most bytes of one log message or field that are kept.
 pub const LOG_MESSAGE_MAX: usize = 16 * 1024;
+/// The most bytes of one event.
+pub const EVENT_MAX: usize = 4 << 20;
 /// The most fields of one log record that are kept.
 pub const LOG_FIELDS_MAX: usize = 64;
 
@@ -244,6 +246,10 @@ impl Caller<'_> {
                 Kind::PermissionDenied,
                 format!("The plugin emits more than the {max} events a second that the policy grants (rates.event)."),
             ));
+        }
+        if event.len() > EVENT_MAX {
+            let text = format!("The event has {} bytes; {EVENT_MAX} is the most. Store what is large, and emit where it is.", event.len());
+            return Err(Error::new(Kind::InvalidArgument, text));
         }
         match serde_json::from_str::<&serde_json::value::RawValue>(event) {
             Ok(raw) if raw.get().starts_with('{') => self.context.host.emit_event(self, event),

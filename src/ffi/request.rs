@@ -73,9 +73,10 @@ impl Open {
         Open(REQUESTS.insert(Pending { asked, context, chain, begun, answered: false, answer: None, waker: None }))
     }
 
-    /// Gives the request up; whether its callback was called.
+    /// Gives the request up; whether its callback was called and has not answered: one that answered just now, too late for
+    /// who waited, was told that it did.
     pub(crate) fn give_up(mut self) -> bool {
-        REQUESTS.remove(std::mem::take(&mut self.0)).is_some_and(|p| p.begun)
+        REQUESTS.remove(std::mem::take(&mut self.0)).is_some_and(|p| p.begun && !p.answered)
     }
 
     /// The answer that is there already, which ends the request.

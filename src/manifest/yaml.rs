@@ -19,6 +19,12 @@ pub(crate) const DOCUMENT_MAX: usize = 1 << 20;
 const DEPTH_MAX: usize = 100;
 /// How many values a document may have, those that aliases repeat counted each time.
 const NODES_MAX: usize = 100_000;
+/// The bytes of text that count as one more value.
+const TEXT_OF_NODE: usize = 40;
+/// The most problems that are kept while a document is read; the error lists fewer.
+const PROBLEMS_MAX: usize = 1000;
+/// About how long the path of a problem may get, in bytes.
+const PATH_MAX: usize = 200;
 
 /// Parses one document. Problems that leave a usable tree are added to `problems`; none is returned where there is no tree.
 pub(crate) fn parse(text: &[u8], problems: &mut Vec<Problem>) -> Option<Node> {
@@ -118,7 +124,7 @@ enum Role {
     Merge,
 }
 
-/// A finished value, how many values it holds, itself included, and how deep it nests.
+/// A finished value, how many values it counts as, itself included, and how deep it nests.
 #[derive(Clone)]
 struct Built {
     node: Node,
@@ -150,8 +156,10 @@ impl Loader<'_, '_> {
                     }
                     let scalar = self.scalar(text, style, tag.as_deref(), at)?;
                     let (line, column) = at;
-                    self.count(1, at)?;
-                    self.finish(Built { node: Node { line, column, body: Body::Scalar(scalar) }, nodes: 1, height: 0 }, anchor)?;
+                    // A long text counts as several values: an alias copies it.
+                    let nodes = 1 + scalar.text.len() / TEXT_OF_NODE;
+                    self.count(nodes, at)?;
+                    self.finish(Built { node: Node { line, column, body: Body::Scalar(scalar) }, nodes, height: 0 }, anchor)?;
                 }
                 Event::SequenceStart(_, anchor, _) => self.open(anchor, at, Items::List(Vec::new()))?,
                 Event::MappingStart(_, anchor, _) => {
@@ -244,11 +252,11 @@ impl Loader<'_, '_> {
                 },
                 Some((_, Role::Merge)) => merged.push(built.node),
                 Some((key, Role::Member)) if seen.insert(key.text.clone()) => entries.push((key, built.node)),
-                Some((key, Role::Member)) => {
-                    let problem = Problem::new(Code::DuplicateKey, "", (key.line, key.column), "", "each key once");
-                    let field = self.path(&key.text);
-                    self.problems.push(Problem { what: "the key stands there already".to_owned(), field, ..problem });
+                Some((key, Role::Member)) if self.problems.len() < PROBLEMS_MAX => {
+                    let (field, what) = (self.path(&key.text), "the key stands there already");
+                    self.problems.push(Problem::new(Code::DuplicateKey, &field, (key.line, key.column), what, "each key once"));
                 }
+                Some((_, Role::Member)) => {}
             },
         }
         Ok(())
@@ -297,18 +305,25 @@ impl Loader<'_, '_> {
         Box::new(Problem::new(Code::Syntax, "", at, what, ""))
     }
 
-    /// The path of a key of the innermost mapping.
+    /// The path of a key of the innermost mapping, cut where it is long.
     fn path(&self, key: &str) -> String {
         let mut path = String::new();
-        for frame in self.frames.iter() {
+        for frame in &self.frames {
+            if path.len() >= PATH_MAX {
+                return path;
+            }
             match &frame.items {
-                Items::Map { key: Some((key, _)), .. } => path += &format!("{}.", key.text),
+                Items::Map { key: Some((key, _)), .. } => path += &format!("{}.", start(&key.text)),
                 Items::List(items) => path = format!("{}[{}].", path.trim_end_matches('.'), items.len()),
                 Items::Map { key: None, .. } => {}
             }
         }
-        path + key
+        path + start(key)
     }
+}
+
+fn start(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(PATH_MAX)).unwrap_or(text)
 }
 
 fn place(span: &Span) -> (u32, u32) {

@@ -96,8 +96,10 @@ impl Order<'_> {
         if self.snapshot == Snapshot::Off {
             return name;
         }
-        // What an initialised module can know: its plugin's identity, by its arguments.
-        let known = [env!("CARGO_PKG_VERSION"), self.snapshot.name(), self.context.identity()].join("\n");
+        // What an initialised module can know: its plugin's identity, by its arguments, and how far it could grow and go.
+        let grants = self.context.grants();
+        let bounds = format!("{} {:?}", grants.memory, grants.fuel);
+        let known = [env!("CARGO_PKG_VERSION"), self.snapshot.name(), self.context.identity(), &bounds].join("\n");
         format!("{name}-{}", hex(&Sha256::digest(known)))
     }
 

@@ -170,7 +170,9 @@ fn told(mut caller: Caller<'_, State>, ptr: i32, len: i32, tell: fn(&host::Calle
 
 fn log(mut caller: Caller<'_, State>, level: i32, message: i32, len: i32, fields: i32, fields_len: i32) {
     let _logged = with(&mut caller, |bytes, state| {
-        let message = String::from_utf8_lossy(memory::slice(bytes, message, len)?);
+        let message = memory::slice(bytes, message, len)?;
+        // Cut before it is read: what is past the bound of a record costs nothing.
+        let message = String::from_utf8_lossy(message.get(..2 * host::LOG_MESSAGE_MAX).unwrap_or(message));
         let fields = requests::fields(memory::slice(bytes, fields, fields_len)?)?;
         // A plugin that logs why something failed can still ask for the reason after.
         let reason = std::mem::take(&mut state.last_error);

@@ -226,7 +226,11 @@ impl Instance {
         let export = blueprint.interface.functions.get(request.function).ok_or_else(unknown)?;
         // Out of its place while it runs: a copy of it would count references up and down at each call.
         let function = match self.functions.get_mut(request.function).and_then(Option::take) {
-            Some(Function::Params(function)) => self.glue(blueprint, function)?,
+            Some(Function::Params(function)) => self.glue(blueprint, &function).unwrap_or_else(|_| {
+                // As well step by step, where the system has no room for another module: not tried again.
+                self.glued = GLUED_MAX;
+                Function::Params(function)
+            }),
             Some(function) => function,
             None => self.resolve(export)?,
         };
@@ -255,8 +259,8 @@ impl Instance {
     }
 
     /// The function behind its glue: done at its second call in this instance.
-    fn glue(&mut self, blueprint: &Blueprint, function: TypedFunc<(i32, i32), i64>) -> Result<Function> {
-        let Some(alloc) = self.alloc.as_ref().filter(|_| self.glued < GLUED_MAX) else { return Ok(Function::Params(function)) };
+    fn glue(&mut self, blueprint: &Blueprint, function: &TypedFunc<(i32, i32), i64>) -> Result<Function> {
+        let Some(alloc) = self.alloc.as_ref().filter(|_| self.glued < GLUED_MAX) else { return Ok(Function::Params(function.clone())) };
         let (free, frees) = match &self.free {
             Some(Free::One(free)) => (Some(*free.func()), Frees::One),
             Some(Free::Pair(free)) => (Some(*free.func()), Frees::Pair),
@@ -292,7 +296,8 @@ impl Instance {
             (Err(e), Some(_)) if matches!(e.kind(), Kind::Timeout | Kind::Cancelled) => Err(e),
             // A trap in `free` costs the instance alone: what was answered before it stands.
             (_, Some(answer)) => self.finished().and(answer),
-            (Ok(()), None) => Err(trap::out_of_memory(&self.store.data().limits)),
+            // An `alloc` that had nothing: why, the end of the call tells first.
+            (Ok(()), None) => self.finished().and(Err(trap::out_of_memory(&self.store.data().limits))),
         }
     }
 
@@ -306,6 +311,7 @@ impl Instance {
         };
         if transfer.put(self.memory.data_mut(&mut self.store), ptr) {
             self.broken = true;
+            self.finished()?;
             return Err(transfer.answer.take().and_then(Result::err).unwrap_or_else(|| trap::out_of_memory(&self.store.data().limits)));
         }
         Ok((ptr, size))

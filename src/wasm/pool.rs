@@ -216,7 +216,9 @@ impl<T> Pool<T> {
             return None;
         }
         let slots = self.slots.iter().filter(|slot| !slot.is_warm());
-        slots.filter_map(|slot| self.hold(slot)).find(|turn| turn.is_none())
+        let turn = slots.filter_map(|slot| self.hold(slot)).find(|turn| turn.is_none())?;
+        let another = |slot: &Slot<T>| !std::ptr::eq(slot, turn.slot) && self.hold(slot).is_some();
+        self.slots.iter().any(another).then_some(turn)
     }
 
     /// Ends the instances but one that nobody has used since the last sweep. Whether more than one is left: then it has to
@@ -286,6 +288,7 @@ impl<T> Pool<T> {
     fn decide(&self, state: usize, slot: &Slot<T>, place: &mut Place<T>) -> bool {
         if state == CLOSED {
             place.item = None;
+            slot.warm.store(false, Ordering::Relaxed);
             return false;
         }
         if state < WAITER {
@@ -342,6 +345,7 @@ impl<T> Pool<T> {
                 Some(mut place) => {
                     place.retired = true;
                     place.item = None;
+                    slot.warm.store(false, Ordering::Relaxed);
                 }
                 None => all = false,
             }

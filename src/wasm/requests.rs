@@ -33,6 +33,11 @@ struct Response<'a> {
 
 /// Performs a request in JSON and answers with a response in JSON.
 pub(super) fn http(caller: &Caller<'_>, request: &str) -> Result<Option<Vec<u8>>> {
+    let max = caller.context.grants().result_size;
+    if request.len() as u64 > max {
+        let text = format!("The HTTP request has {} bytes; the policy grants {max} (result_size).", request.len());
+        return Err(Error::new(Kind::PermissionDenied, text));
+    }
     let request: Request = serde_json::from_str(request).map_err(|e| invalid(format!("The HTTP request is not the JSON of one: {e}.")))?;
     let headers = request.headers.unwrap_or_default();
     if headers.len() > HEADERS_MAX {

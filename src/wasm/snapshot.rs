@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rewrite::{Parts, Reached};
+use rewrite::{PAGE, Parts, Reached};
 use wasmtime::{Caller, Extern, ExternType, Func, ImportType, Instance, Linker, Module, Store};
 
 use super::engine::Machine;
@@ -88,7 +88,23 @@ impl Sandbox {
             output.flush();
         }
         let instance = ended.map_err(|e| trap::failure(e, store.data()).with_function("_initialize"))?;
-        Ok(parts.rewritten(&reached(&parts, &mut store, &instance)?))
+        let reached = reached(&parts, &mut store, &instance)?;
+        self.check_size(&reached)?;
+        Ok(parts.rewritten(&reached))
+    }
+
+    /// What memory holds becomes part of the module, and is bounded with it.
+    fn check_size(&self, reached: &Reached) -> Result<()> {
+        let pages = reached.memories.iter().flat_map(|memory| memory.chunks(PAGE));
+        let held = (pages.filter(|page| page.iter().any(|byte| *byte != 0)).count() * PAGE) as u64;
+        let max = self.context.grants().module_size;
+        if held <= max {
+            return Ok(());
+        }
+        let text = format!(
+            "After _initialize the plugin's memory holds {held} bytes, which a snapshot makes part of the module; the policy grants {max} (module_size). Raise it, or set wasm.pool.snapshot to off."
+        );
+        Err(Error::new(Kind::PermissionDenied, text))
     }
 
     fn store(&self, interface: Interface) -> Result<Store<State>> {

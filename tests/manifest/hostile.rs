@@ -44,6 +44,12 @@ fn inputs() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     vec![
         ("aliases that multiply", bomb.into_bytes(), "alias"),
         ("merges that multiply", merges.into_bytes(), "parse manifest"),
+        ("a long text, many times", format!("author: &a {}\nx: [{}]\n", "t".repeat(700_000), "*a,".repeat(99_000)).into_bytes(), "alias"),
+        (
+            "double keys at a long place",
+            format!("? {}\n: {{{}}}\n", "k".repeat(500_000), "a: 1,".repeat(90_000)).into_bytes(),
+            "each key once",
+        ),
         ("an alias of itself", b"name: &a [*a]\n".to_vec(), "parse manifest"),
         ("nesting", format!("name: n\nx: {}", "[".repeat(10_000)).into_bytes(), "parse manifest"),
         ("nesting of keys", "? ".repeat(5000).into_bytes(), "parse manifest"),

@@ -10,7 +10,7 @@ use wasm_encoder::{MemorySection, MemoryType, Module, RawSection, SectionId, Val
 use wasmparser::{DataKind, ExternalKind, Operator, Parser, Payload, TypeRef, ValType};
 
 /// What a memory is looked through by: a page of nothing but zeros is left out.
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 
 /// A module in its parts.
 pub(super) struct Parts<'a> {
