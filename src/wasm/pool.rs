@@ -210,7 +210,7 @@ impl<T> Pool<T> {
         slots.filter_map(|slot| self.hold(slot)).find(|turn| turn.is_some())
     }
 
-    /// A place for a new instance, if there is one this moment and nobody waits for it.
+    /// A place for a new instance, if there is one this moment, nobody waits for it, and calls have another meanwhile.
     pub(super) fn try_vacant(&self) -> Option<Turn<'_, T>> {
         if self.gate.state.load(Ordering::Relaxed) != 0 {
             return None;

@@ -168,16 +168,17 @@ fn what_nobody_uses_is_swept_away_but_one() {
 }
 
 #[test]
-fn a_vacant_place_is_one_that_nobody_waits_for() {
-    let pool = Pool::new(1);
+fn a_vacant_place_is_one_beside_another_that_calls_can_have() {
+    let pool = Pool::<usize>::new(2);
     let mut turn = take(&pool, Duration::ZERO).unwrap();
-    assert!(pool.try_vacant().is_none());
+    assert!(pool.try_vacant().is_none(), "the other is all that is left");
     turn.put(1);
     drop(turn);
-    assert!(pool.try_vacant().is_none());
+    assert!(pool.try_vacant().is_some_and(|turn| turn.is_none()));
     take(&pool, Duration::ZERO).unwrap().discard(Cause::Grown);
     assert!(pool.try_vacant().is_some());
     pool.close();
     assert!(pool.try_vacant().is_none());
     assert_eq!(pool.stats().discarded.grown, 1);
+    assert!(Pool::<usize>::new(1).try_vacant().is_none());
 }
