@@ -1,0 +1,107 @@
+//! The bounds of a policy that hold for what a plugin asks the host, whichever its runtime.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+#![allow(dead_code, reason = "the tests of the wasm runner use the rest of its support")]
+
+#[path = "wasm/support.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flowplug::call::{Chain, Deadline};
+use flowplug::error::Kind;
+use flowplug::host::kv::MemoryKv;
+use flowplug::host::{Caller, EVENT_MAX, HttpRequest, Level, PluginContext};
+use flowplug::policy::Grants;
+use support::{Setup, TestHost, call, grants};
+
+/// Asks as a plugin with these grants would.
+fn with<R>(grants: Grants, ask: impl FnOnce(&Caller<'_>, &TestHost) -> R) -> R {
+    let host = Arc::new(TestHost::default());
+    let context = PluginContext::new("p", grants, host.clone());
+    let deadline = Deadline::never();
+    let caller =
+        Caller { context: &context, function: "f", tag: 0, traceparent: "", deadline: &deadline, cancel: None, chain: Chain::default() };
+    ask(&caller, &host)
+}
+
+#[test]
+fn keys_values_and_their_sum_are_bounded() {
+    let mut small = grants();
+    (small.kv.key, small.kv.value, small.kv.total) = (4, 10, 200);
+    with(small, |caller, host| {
+        caller.kv_set("four", &[0; 10]).unwrap();
+        let long = caller.kv_set("five5", b"").unwrap_err();
+        assert_eq!((long.kind(), long.message().contains("1 to 4 bytes")), (Kind::InvalidArgument, true), "{long}");
+        let large = caller.kv_set("four", &[0; 11]).unwrap_err();
+        assert_eq!((large.kind(), large.message().contains("kv.value")), (Kind::PermissionDenied, true), "{large}");
+        assert_eq!(host.taken().len(), 1, "what is refused does not reach the host");
+
+        let store = MemoryKv::default();
+        store.set(caller, "plugin:p:a", &[1; 100]).unwrap();
+        let full = store.set(caller, "plugin:p:b", &[2; 100]).unwrap_err();
+        assert_eq!((full.kind(), full.message().contains("kv.total")), (Kind::PermissionDenied, true), "{full}");
+        assert_eq!((store.get("plugin:p:a").unwrap().len(), store.get("plugin:p:b")), (100, None));
+        store.delete(caller, "plugin:p:a");
+        store.set(caller, "plugin:p:b", &[2; 100]).unwrap();
+    });
+}
+
+#[test]
+fn events_are_bounded_in_number_and_size() {
+    let mut few = grants();
+    few.rates.event = 2;
+    with(few, |caller, host| {
+        let refused: Vec<_> = (0..50).filter_map(|_| caller.emit_event("{}").err()).collect();
+        // A second may begin in between.
+        assert!((40..=48).contains(&refused.len()), "{}", refused.len());
+        assert!(refused.iter().all(|e| e.kind() == Kind::PermissionDenied && e.message().contains("rates.event")));
+        assert_eq!(host.taken().len(), 50 - refused.len());
+    });
+    with(grants(), |caller, host| {
+        let large = caller.emit_event(&format!("{{\"data\":\"{}\"}}", "x".repeat(EVENT_MAX))).unwrap_err();
+        assert_eq!(large.kind(), Kind::InvalidArgument);
+        assert!(host.taken().is_empty());
+    });
+}
+
+#[test]
+fn records_past_the_rate_are_dropped_and_counted() {
+    let mut few = grants();
+    few.rates.log = 3;
+    with(few, |caller, host| {
+        (0..100).for_each(|n| caller.log(Level::Info, &format!("line {n}"), &[]));
+        let met = host.taken();
+        // Those of a second, or of two if one begins in between, and then what was dropped before it.
+        assert!((3..=7).contains(&met.len()), "{met:?}");
+        assert!(met[0].contains("line 0") && met[2].contains("line 2"), "{met:?}");
+    });
+}
+
+#[test]
+fn a_response_past_the_bound_is_not_handed_on() {
+    let mut small = grants();
+    let request = HttpRequest { method: "GET", url: "https://api.example.com/", headers: &[], body: b"" };
+    small.http_max_response = 4;
+    with(small.clone(), |caller, _| {
+        let large = caller.http_request(&request).unwrap_err();
+        assert_eq!((large.kind(), large.message().contains("http_max_response")), (Kind::PermissionDenied, true), "{large}");
+    });
+    small.http_max_response = 5;
+    with(small, |caller, _| assert_eq!(caller.http_request(&request).unwrap().body, b"hello"));
+}
+
+#[test]
+fn a_load_ends_at_the_granted_time() {
+    let mut setup = Setup::new();
+    setup.grants.load_timeout = Duration::from_nanos(1);
+    let late = setup.load("(module (memory (export \"memory\") 1) (func (export \"f\") (result i64) i64.const 0))", &call()).unwrap_err();
+    assert_eq!(late.kind(), Kind::Timeout, "{late}");
+}
