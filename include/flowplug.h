@@ -3,10 +3,10 @@
  *
  * THREADS. Every function may be called from any thread, and any number of threads may use one handle at once, unless
  * its comment says otherwise. Callbacks come from any thread, several at once: inline, on the thread that called the
- * plugin (wasm), or on a thread of the library (gRPC). A callback may call the library, but for what would wait for the
- * callback itself: closing, stopping or reloading the object that it serves is FLOWPLUG_INVALID_STATE. It may return
- * without an answer and answer the request later, from any thread. In a child made by fork everything answers
- * FLOWPLUG_INVALID_STATE.
+ * plugin (wasm, where that has stack enough), or on a thread of the library (gRPC, asynchronous calls, and everything
+ * with callbacks: detached). A callback may call the library, but for what would wait for the callback itself: closing,
+ * stopping or reloading the object that it serves is FLOWPLUG_INVALID_STATE. It may return without an answer and answer
+ * the request later, from any thread. In a child made by fork everything answers FLOWPLUG_INVALID_STATE.
  *
  * OWNERSHIP. What a function named _new, _parse, _read, _load or _get gives is ended, once, by the _free of its kind;
  * _free(NULL) does nothing, and no _free blocks. Handles may be freed in any order: each keeps what it needs. A
