@@ -35,9 +35,9 @@ impl<'a> Transfer<'a> {
     }
 
     #[cold]
-    fn refuse(&mut self, text: String) -> bool {
+    fn refuse(&mut self, error: Error) -> bool {
         self.broken = true;
-        self.answer = Some(Err(Error::new(Kind::InvalidResponse, text)));
+        self.answer = Some(Err(error));
         true
     }
 }
@@ -54,7 +54,8 @@ impl Exchange for Transfer<'_> {
             return false;
         }
         let size = self.params.len();
-        self.refuse(format!("The plugin's alloc gave {size} bytes at {}, which are not inside its memory.", at.cast_unsigned()))
+        let at = at.cast_unsigned();
+        self.refuse(invalid(format!("The plugin's alloc gave {size} bytes at {at}, which are not inside its memory.")))
     }
 
     fn take(&mut self, memory: &[u8], result: i64) -> bool {
@@ -62,11 +63,12 @@ impl Exchange for Transfer<'_> {
         let max = self.result_max;
         if memory::offset(size) as u64 > max {
             let size = size.cast_unsigned();
-            return self.refuse(format!("The plugin's answer has {size} bytes; the policy grants {max} (result_size)."));
+            let error = invalid(format!("The plugin's answer has {size} bytes; the policy grants {max} (result_size)."));
+            return self.refuse(error.with_detail("limit", "result_size"));
         }
         let Ok(bytes) = memory::slice(memory, ptr, size) else {
             let ptr = ptr.cast_unsigned();
-            return self.refuse(format!("The plugin's answer of {size} bytes at {ptr} is not inside its memory."));
+            return self.refuse(invalid(format!("The plugin's answer of {size} bytes at {ptr} is not inside its memory.")));
         };
         self.answer = Some(match envelope::read(bytes, self.trusted) {
             Ok(Answer::Data(data)) => {
@@ -84,6 +86,11 @@ impl Exchange for Transfer<'_> {
 pub(super) fn unpack(result: i64) -> (i32, i32) {
     let packed = result.cast_unsigned();
     (((packed >> 32) as u32).cast_signed(), (packed as u32).cast_signed())
+}
+
+#[cold]
+fn invalid(text: String) -> Error {
+    Error::new(Kind::InvalidResponse, text)
 }
 
 #[cold]

@@ -223,6 +223,10 @@ static void info_and_health(const char *folder) {
   CHECK_HAS(a.json, "\"state\":\"running\"");
   CHECK_HAS(a.json, "\"last_error\":\"\"");
   CHECK_HAS(a.json, "\"restarts\":0");
+  if (!strstr(folder, "grpc")) {
+    CHECK_HAS(a.json, "\"pool\":{\"max\":");
+    CHECK_HAS(a.json, "\"idle\":1,\"in_use\":0,\"waiting\":0,\"made\":1,\"discarded\":{\"broken\":0,");
+  }
   CHECK_ANSWER(stop(plugin, NULL), FLOWPLUG_OK);
   a = health(plugin);
   CHECK_ANSWER(a, FLOWPLUG_OK);

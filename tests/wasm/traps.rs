@@ -47,7 +47,7 @@ fn a_hostile_name_is_no_weapon() {
         let plugin = Setup::new().started(&guest("", &body));
         let start = std::time::Instant::now();
         let error = ask(&plugin, "trap", "").unwrap_err();
-        assert!(start.elapsed() < std::time::Duration::from_secs(1), "{name:.40} took {:?}", start.elapsed());
+        assert!(start.elapsed() < std::time::Duration::from_secs(5), "{name:.40} took {:?}", start.elapsed());
         let backtrace = error.details()["backtrace"].as_array().unwrap();
         assert_eq!(backtrace.len(), 32);
         assert!(backtrace.iter().all(|frame| frame.as_str().unwrap().len() < 300));
@@ -145,8 +145,7 @@ fn each_limit_has_its_code_and_says_what_to_raise() {
         assert_eq!(ask(&plugin, "echo", "1").unwrap(), "1");
     }
     let error = ask(&plugin, "result", "").unwrap_err();
-    assert_eq!(error.kind(), Kind::InvalidResponse);
-    assert!(error.message().contains("result_size"), "{}", error.message());
+    assert_eq!((error.kind(), bound(&error).0), (Kind::InvalidResponse, "result_size"), "{error:?}");
     assert_eq!(ask(&plugin, "polite", "").unwrap(), "null", "a denied growth is -1 to the guest");
 }
 
