@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flowplug::call::{Call, Deadline};
 use flowplug::error::{Error, Kind, Result};
@@ -201,4 +201,26 @@ pub(crate) fn kind_of<T: std::fmt::Debug>(result: Result<T>) -> Kind {
 pub(crate) fn guest(imports: &str, body: &str) -> String {
     let parts = [include_str!("guest.wat")].map(|text| text.replace(";; IMPORTS", imports).replace(";; BODY", body));
     parts.concat()
+}
+
+/// Time as a thread had it: without what it waited for a processor, on a machine that is busy with something else.
+pub(crate) struct Timer {
+    start: Instant,
+    waited: Duration,
+}
+
+impl Timer {
+    pub(crate) fn start() -> Self {
+        Timer { start: Instant::now(), waited: Timer::waited() }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Timer::waited() - self.waited)
+    }
+
+    /// How long this thread has waited for a processor so far; nothing where the system does not tell.
+    pub(crate) fn waited() -> Duration {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        Duration::from_nanos(text.split(' ').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0))
+    }
 }
