@@ -1,7 +1,7 @@
 //! Whether bytes are JSON in UTF-8: the grammar of RFC 8259, checked 64 bytes at a time without a branch for each.
 //!
 //! A block becomes words with a bit for each byte: where strings are, where each sort of token begins. The tokens are then
-//! moved together, and their order is judged by shifts (see [`grammar`]). Only escapes, and numbers that are not plain digits,
+//! moved together, and their order is judged by shifts (see [`super::grammar`]). Only escapes, and numbers that are not plain digits,
 //! are looked at one by one.
 //!
 //! The answer is yes only for JSON. It is no also for some JSON that is rare, such as what is nested 60 deep: whoever asks
