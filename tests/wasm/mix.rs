@@ -15,7 +15,8 @@ use crate::support::*;
 const SHORT: Duration = Duration::from_millis(60);
 /// How late it may end after that: 10 ms, 0.6 ms for each MiB of memory, and 50 ms under load. The test is ten times as patient.
 const BOUND: Duration = Duration::from_millis(10 + 64 * 6 / 10 + 50);
-const PATIENCE: Duration = Duration::from_millis(10 * BOUND.as_millis() as u64);
+/// What the test insists on: the thread that ticks has to get a processor, too, on a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_millis(50 * BOUND.as_millis() as u64);
 
 /// Guests of one run of the test; `make soak` asks for a thousand by this variable.
 const COUNT: usize = 300;
