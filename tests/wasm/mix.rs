@@ -13,7 +13,7 @@ use crate::support::*;
 
 /// The deadline of what would never end.
 const SHORT: Duration = Duration::from_millis(60);
-/// How late it may end after that: 10 ms, 0.6 ms for each MiB of memory, and 50 ms under load. The test is ten times as patient.
+/// How late it may end after that: 10 ms, 0.6 ms for each MiB of memory, and 50 ms under load.
 const BOUND: Duration = Duration::from_millis(10 + 64 * 6 / 10 + 50);
 /// What the test insists on: the thread that ticks has to get a processor, too, on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_millis(50 * BOUND.as_millis() as u64);
