@@ -161,7 +161,10 @@ fn core_number(text: &str) -> Result<Option<Number>, &'static str> {
     if !unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-')) {
         return Ok(None);
     }
-    if let Ok(whole) = text.parse::<i64>() {
+    // JSON's -0 is no whole number: those have no zero below zero.
+    if let Ok(whole) = text.parse::<i64>()
+        && (whole != 0 || !text.starts_with('-'))
+    {
         return Ok(Some(whole.into()));
     }
     if let Ok(whole) = text.parse::<u64>() {
@@ -223,6 +226,7 @@ mod tests {
             ("18446744073709551615", "18446744073709551615"),
             ("1.2.3", "\"1.2.3\""),
             ("2020-01-01", "\"2020-01-01\""),
+            ("-0", "-0.0"),
             ("-", "\"-\""),
             (".", "\".\""),
             ("0x", "\"0x\""),
