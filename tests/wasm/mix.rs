@@ -278,6 +278,8 @@ fn hostile_guests_by_the_hundred() {
     });
     let mut late = late.into_inner().unwrap();
     late.sort_by_key(|(over, _)| *over);
+    // Half of them get their processor on any machine: these show the bound itself, ten times over.
+    assert!(late.get(late.len() / 2).is_none_or(|(over, _)| *over < 10 * BOUND), "{:?}", late.get(late.len() / 2));
     assert!(count < rows.len() || late.len() >= count / 4, "{} of {count} had a deadline", late.len());
     let at = |part: f64| late[((late.len() - 1) as f64 * part) as usize];
     let most = at(1.0);
