@@ -4,7 +4,6 @@
 //! [`Manifest`] that exists can be used.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use crate::manifest::problem::Problem;
 use crate::manifest::reader::Reader;
 use crate::manifest::schema::Schema;
 use crate::manifest::yaml::DOCUMENT_MAX;
+use crate::sys;
 
 mod config;
 mod fields;
@@ -254,11 +254,7 @@ impl Manifest {
             )
         };
         let mut text = Vec::new();
-        // Opening a pipe that a hostile folder has under this name would wait for ever.
-        if !file.metadata().map_err(failed)?.is_file() {
-            return Err(failed(io::Error::other("it is not a regular file")));
-        }
-        let opened = File::open(&file).map_err(failed)?;
+        let opened = sys::open_regular(&file).map_err(failed)?;
         // One byte past the limit tells that the file is too large without reading all of it.
         opened.take(DOCUMENT_MAX as u64 + 1).read_to_end(&mut text).map_err(failed)?;
         let mut manifest = Self::parse(&text, file.parent().unwrap_or(Path::new("")), strict)?;

@@ -101,6 +101,13 @@ pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
+/// Opens a file for reading, if it is a regular one. Neither asks first nor waits: a pipe of this name, put there at any
+/// moment, would keep who opens it waiting for a writer.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")) }
+}
+
 /// A path by which an open folder can be opened again, wherever it has been moved.
 pub fn reopened(folder: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
@@ -145,6 +152,23 @@ mod tests {
         let small = std::thread::Builder::new().stack_size(256 << 10).spawn(stack_left).unwrap().join().unwrap();
         assert!((64 << 10..=260 << 10).contains(&small), "{small}");
         assert!(stack_left() > small);
+    }
+
+    #[test]
+    fn only_a_regular_file_is_opened_and_a_pipe_is_not_waited_for() {
+        let folder = std::env::temp_dir().join(format!("flowplug-regular-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("file"), "text").unwrap();
+        let pipe = std::ffi::CString::new(folder.join("pipe").into_os_string().into_encoded_bytes()).unwrap();
+        // SAFETY: the path is a C string that lives for the call.
+        assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
+        let mut text = String::new();
+        io::Read::read_to_string(&mut open_regular(&folder.join("file")).unwrap(), &mut text).unwrap();
+        assert_eq!(text, "text");
+        for other in ["pipe", "."] {
+            assert_eq!(open_regular(&folder.join(other)).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{other}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::Manifest;
 use crate::policy::Grants;
+use crate::sys;
 
 /// How much is read at a time: what the processor's cache holds while it is hashed.
 const CHUNK: usize = 128 << 10;
@@ -74,12 +75,7 @@ pub(super) fn open(manifest: &Manifest, grants: &Grants) -> Result<Artifact> {
 }
 
 fn hashed(path: PathBuf, max: u64) -> Result<Artifact> {
-    // Asked before it is opened: opening a FIFO would wait for a writer.
-    let found = std::fs::metadata(&path).map_err(|e| unreadable(&path, &e))?;
-    if !found.is_file() {
-        return Err(Error::new(Kind::LoadFailed, format!("The module {path:?} (wasm.module) is not a regular file.")));
-    }
-    let mut file = File::open(&path).map_err(|e| unreadable(&path, &e))?;
+    let mut file = sys::open_regular(&path).map_err(|e| unreadable(&path, &e))?;
     let now = |file: &File| file.metadata().map(|found| Identity::of(&found));
     let identity = now(&file).map_err(|e| unreadable(&path, &e))?;
     if identity.size > max {
