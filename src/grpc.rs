@@ -43,6 +43,9 @@ const DRIVING_STACK: usize = 192 << 10;
 /// How long `IsReady` may take.
 const READY: Duration = Duration::from_millis(100);
 
+/// How long the end of a process is waited for that may explain what it did not answer.
+const EXPLANATION: Duration = Duration::from_secs(1);
+
 /// What a stop does after the drain, and how long each step may take: together less than three seconds.
 const CANCELLED: Duration = Duration::from_millis(500);
 const SHUTDOWN: Duration = Duration::from_secs(1);

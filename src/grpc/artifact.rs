@@ -1,17 +1,29 @@
 //! The program of a plugin: where it is, and whether it is the one that was meant.
 
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::call::Call;
 use crate::error::{Error, Kind, Result};
 use crate::manifest::GrpcConfig;
+use crate::sys;
 use crate::sys::process::Refusal;
 
-/// The file to run, its digest checked where the manifest has one.
-pub(super) fn find(config: &GrpcConfig, base_dir: &Path) -> Result<PathBuf> {
+/// A file to run.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// Absolute.
+    pub(super) path: PathBuf,
+    /// The file whose digest was checked, open: it is run, and not what its path leads to by then.
+    pub(super) pinned: Option<File>,
+}
+
+/// The file to run, its digest checked where the manifest has one, within the call's time.
+pub(super) fn find(config: &GrpcConfig, base_dir: &Path, call: &Call) -> Result<Program> {
     let path = locate(&config.binary, base_dir)?;
     let path = std::path::absolute(&path).map_err(|e| failed(&path, &format!("has no absolute path: {e}")))?;
     let about = std::fs::metadata(&path).map_err(|e| failed(&path, &format!("cannot be read: {e}")))?;
@@ -21,10 +33,8 @@ pub(super) fn find(config: &GrpcConfig, base_dir: &Path) -> Result<PathBuf> {
     if about.permissions().mode() & 0o111 == 0 {
         return Err(failed(&path, "is not executable; run chmod +x on it"));
     }
-    if let Some(expected) = &config.sha256 {
-        check_digest(&path, expected)?;
-    }
-    Ok(path)
+    let pinned = config.sha256.as_ref().map(|expected| check_digest(&path, expected, call)).transpose()?;
+    Ok(Program { path, pinned })
 }
 
 /// Relative: against the manifest's folder. A bare name: that folder first, then `PATH`.
@@ -47,12 +57,15 @@ fn locate(binary: &str, base_dir: &Path) -> Result<PathBuf> {
     })
 }
 
-fn check_digest(path: &Path, expected: &str) -> Result<()> {
+/// Opens the file and reads it to its end, which may be far: the call's end is looked for after each piece.
+fn check_digest(path: &Path, expected: &str, call: &Call) -> Result<File> {
     let unreadable = |e| failed(path, &format!("cannot be read: {e}"));
-    let mut file = std::fs::File::open(path).map_err(unreadable)?;
+    let late = |e: Error| Error::new(e.kind(), format!("{} It was reading {} for grpc.sha256.", e.message(), path.display()));
+    let mut file = sys::open_regular(path).map_err(unreadable)?;
     let mut digest = Sha256::new();
     let mut piece = vec![0; 1 << 20];
     loop {
+        call.check().map_err(late)?;
         let read = file.read(&mut piece).map_err(unreadable)?;
         match piece.get(..read) {
             Some(bytes) if read > 0 => digest.update(bytes),
@@ -61,7 +74,7 @@ fn check_digest(path: &Path, expected: &str) -> Result<()> {
     }
     let found: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     if found.eq_ignore_ascii_case(expected) {
-        return Ok(());
+        return Ok(file);
     }
     let text = format!("has the digest {found}, not the {expected} of grpc.sha256; it is not the program that was meant, and is not run");
     Err(failed(path, &text).with_detail("sha256", found))

@@ -1,6 +1,6 @@
 //! Calls to a plugin's services: deadlines, tokens and statuses.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 
 use crate::call::{Call, Cancel, check};
 use crate::error::{Error, Kind, Result, clean};
+use crate::grpc::EXPLANATION;
 use crate::grpc::dispatch::{Reply, Request};
 use crate::grpc::handshake::Address;
 use crate::grpc::pb::flowbot as pb;
@@ -18,9 +19,6 @@ use crate::grpc::socket::Socket;
 
 /// The metadata by which a plugin tells for which call it calls its host.
 pub(super) const CALL_ID: &str = "flowplug-call";
-
-/// How long a lost connection waits for the end of the process that explains it.
-const EXPLANATION: Duration = Duration::from_secs(1);
 
 /// Bytes that may be under way before the other side has read any, for a stream and for a connection.
 const WINDOW: (u32, u32) = (1 << 20, 4 << 20);

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tonic::transport::Channel;
 
 use crate::call::{Call, Cancel};
@@ -17,14 +16,11 @@ use crate::grpc::handshake::{self, Address};
 use crate::grpc::host_service::Service;
 use crate::grpc::logs::{Lines, Output, Stream};
 use crate::grpc::pb::go_plugin::{StdioData, grpc_stdio_client::GrpcStdioClient, stdio_data};
-use crate::grpc::process::{Host, Process};
-use crate::grpc::{HOST_SOCKET, Inner, OnExit, Settings, artifact, client, elsewhere, first};
+use crate::grpc::process::{Host, Process, Said};
+use crate::grpc::{EXPLANATION, HOST_SOCKET, Inner, OnExit, Settings, artifact, client, elsewhere, first};
 use crate::host::PluginContext;
 use crate::manifest::{GrpcConfig, Manifest, Tls};
 use crate::runtime;
-
-/// How long a process that closed its output is waited for, so that its exit status can be told.
-const EXPLANATION: Duration = Duration::from_secs(1);
 
 /// Told of the end of the process; empty until it is loaded, and once it was told.
 type Watcher = Arc<Mutex<Option<OnExit>>>;
@@ -45,7 +41,7 @@ pub(super) fn load(
     let mut call = call.clone();
     call.deadline = call.deadline.at_most(config.start_timeout).at_most(context.grants().load_timeout);
     call.check()?;
-    let program = artifact::find(config, manifest.base_dir())?;
+    let program = artifact::find(config, manifest.base_dir(), &call)?;
     let driven = runtime::driven_by_callers()?;
     let folder = Folder::new(settings.runtime_dir.as_deref())?;
     let (output, flushed) = Output::new(context.clone())?;
@@ -55,12 +51,11 @@ pub(super) fn load(
     serve_host(shared, &folder, Service::new(context.clone(), calls.clone()), &token, &gone)?;
 
     let host = Host { folder: folder.path(), token: &token, gone: &gone };
-    let (process, pipes) = Process::launch(shared, &program, config, host, output.clone()).inspect_err(|_| gone.cancel())?;
+    let (process, pipes) = Process::launch(shared, program, config, host, output.clone()).inspect_err(|_| gone.cancel())?;
     let watcher = Watcher::default();
-    let (said, line) = oneshot::channel();
     let (told, lost) = (watcher.clone(), process.clone());
     let met =
-        process.tend(shared, pipes, said, move || tell(&told, &lost)).and_then(|()| meet(shared, &process, line, &context, &call, config));
+        process.tend(shared, pipes, move || tell(&told, &lost)).and_then(|said| meet(shared, &process, said, &context, &call, config));
     let (address, on_shared) = met.inspect_err(|_| {
         give_up(&process);
         gone.cancel();
@@ -103,7 +98,7 @@ fn serve_host(shared: &Handle, folder: &Folder, service: Service, token: &str, g
 fn meet(
     shared: &Handle,
     process: &Arc<Process>,
-    line: oneshot::Receiver<Result<String>>,
+    said: Said,
     context: &Arc<PluginContext>,
     call: &Call,
     config: &GrpcConfig,
@@ -115,7 +110,7 @@ fn meet(
         let cancels = [call.cancel.as_ref(), Some(&ending)];
         let fail = |e: Error| own.with_last_words(e);
         let late = |e: Error, what: &str| if e.kind() == Kind::Timeout { too_late(what, start_timeout) } else { e };
-        let said = first(handshake_line(&own, line), cancels, moment).await.map_err(|e| fail(late(e, "print its handshake")))??;
+        let said = first(handshake_line(&own, said), cancels, moment).await.map_err(|e| fail(late(e, "print its handshake")))??;
         let address = handshake::parse(&said, tcp).map_err(fail)?;
         if let Address::Unix(path) = &address {
             is_socket(path).map_err(fail)?;
@@ -142,22 +137,15 @@ fn too_late(what: &str, limit: Duration) -> Error {
     Error::new(Kind::Timeout, text)
 }
 
-async fn handshake_line(process: &Process, line: oneshot::Receiver<Result<String>>) -> Result<String> {
-    let said = tokio::select! {
+async fn handshake_line(process: &Process, said: Said) -> Result<String> {
+    let line = tokio::select! {
         biased;
-        said = line => said.unwrap_or_else(|_| Err(Error::new(Kind::LoadFailed, "The host is closing."))),
+        line = said.line => line.unwrap_or_else(|_| Err(Error::new(Kind::LoadFailed, "The host is closing."))),
         () = process.gone.cancelled() => Err(Error::new(Kind::LoadFailed, "")),
     };
-    match said {
+    match line {
         Ok(line) => Ok(line),
-        Err(e) => {
-            drop(tokio::time::timeout(EXPLANATION, process.gone.cancelled()).await);
-            if process.gone.is_set() {
-                Err(process.ended(Kind::LoadFailed, "The plugin gave no handshake"))
-            } else {
-                Err(process.with_last_words(e))
-            }
-        }
+        Err(e) => Err(process.without_handshake(said.refused, e).await),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,11 +12,13 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe::Receiver;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use crate::call::{Cancel, Deadline, wait};
 use crate::error::{Error, Kind, Result};
+use crate::grpc::artifact::{self, Program};
+use crate::grpc::handshake;
 use crate::grpc::logs::{Lines, Output, Stream};
-use crate::grpc::{artifact, handshake};
 use crate::manifest::GrpcConfig;
 use crate::sys::process::{Child, Command, Exit, Signal, start};
 
@@ -39,6 +41,7 @@ pub(super) struct Process {
     /// Whether its end was asked for.
     pub(super) expected: AtomicBool,
     output: Arc<Output>,
+    program: PathBuf,
 }
 
 /// What a process is told of its host, and how its host learns of its end.
@@ -52,43 +55,66 @@ pub(super) struct Host<'a> {
 pub(super) struct Pipes {
     stdout: Receiver,
     stderr: Receiver,
+    refused: Refused,
+}
+
+/// What a process says of itself at first.
+pub(super) struct Said {
+    /// Its handshake line, or why there is none.
+    pub(super) line: oneshot::Receiver<Result<String>>,
+    pub(super) refused: Refused,
+}
+
+/// Where the system says why it does not run the program.
+pub(super) struct Refused(Receiver);
+
+impl Refused {
+    /// What it said; none if the program runs, or ran. Resolves when either is known.
+    async fn why(mut self) -> Option<std::io::Error> {
+        let mut errno = [0; 4];
+        self.0.read_exact(&mut errno).await.ok()?;
+        Some(std::io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
+    }
 }
 
 impl Process {
     /// Starts the program. Nothing watches it or reads its pipes yet: [`Process::tend`] does.
     pub(super) fn launch(
         runtime: &Handle,
-        program: &Path,
+        program: Program,
         config: &GrpcConfig,
         host: Host<'_>,
         output: Arc<Output>,
     ) -> Result<(Arc<Self>, Pipes)> {
         let args = config.args.iter().map(OsString::from).collect();
-        let command = Command { program: program.to_owned(), args, env: environment(&config.env, &host) };
-        let started = start(command).map_err(|e| artifact::not_run(program, &e))?;
-        let process =
-            Process { child: started.child, gone: host.gone.clone(), exit: OnceLock::new(), expected: AtomicBool::new(false), output };
+        let (path, env) = (program.path.clone(), environment(&config.env, &host));
+        let started =
+            start(Command { program: program.path, pinned: program.pinned, args, env }).map_err(|e| artifact::not_run(&path, &e))?;
+        let process = Process {
+            child: started.child,
+            gone: host.gone.clone(),
+            exit: OnceLock::new(),
+            expected: AtomicBool::new(false),
+            output,
+            program: path,
+        };
         let _context = runtime.enter();
         let pipe = |fd: OwnedFd| {
             Receiver::from_owned_fd(fd).map_err(|e| Error::new(Kind::Io, format!("The plugin's output cannot be read: {e}.")))
         };
-        Ok((Arc::new(process), Pipes { stdout: pipe(started.stdout)?, stderr: pipe(started.stderr)? }))
+        let refused = Refused(pipe(started.refused)?);
+        Ok((Arc::new(process), Pipes { stdout: pipe(started.stdout)?, stderr: pipe(started.stderr)?, refused }))
     }
 
-    /// Reads its output to the end, gives the handshake line to `said`, and calls `ended` when the process is gone.
-    pub(super) fn tend(
-        self: &Arc<Self>,
-        runtime: &Handle,
-        pipes: Pipes,
-        said: tokio::sync::oneshot::Sender<Result<String>>,
-        ended: impl FnOnce() + Send + 'static,
-    ) -> Result<()> {
+    /// Reads its output to the end, the handshake line first, and calls `ended` when the process is gone.
+    pub(super) fn tend(self: &Arc<Self>, runtime: &Handle, pipes: Pipes, ended: impl FnOnce() + Send + 'static) -> Result<Said> {
+        let (say, line) = oneshot::channel();
         let watched = {
             let _context = runtime.enter();
             self.child.ended().map_err(|e| Error::new(Kind::Io, format!("The plugin's process cannot be watched: {e}.")))?
         };
         let (output, errors) = (self.output.clone(), self.output.clone());
-        let stdout = runtime.spawn(async move { read_stdout(pipes.stdout, &output, said).await });
+        let stdout = runtime.spawn(async move { read_stdout(pipes.stdout, &output, say).await });
         let stderr = runtime.spawn(async move { drain(pipes.stderr, &errors, Stream::Stderr).await });
         let (process, blocking) = (self.clone(), runtime.clone());
         runtime.spawn(async move {
@@ -104,7 +130,17 @@ impl Process {
             process.gone.cancel();
             blocking.spawn_blocking(ended);
         });
-        Ok(())
+        Ok(Said { line, refused: pipes.refused })
+    }
+
+    /// Why a process said no handshake: because the system did not run its program, or how it ended, or only `otherwise`.
+    pub(super) async fn without_handshake(&self, refused: Refused, otherwise: Error) -> Error {
+        let why = async { tokio::join!(refused.why(), self.gone.cancelled()).0 };
+        match tokio::time::timeout(super::EXPLANATION, why).await {
+            Ok(Some(why)) => artifact::not_run(&self.program, &why),
+            _ if self.gone.is_set() => self.ended(Kind::LoadFailed, "The plugin gave no handshake"),
+            _ => self.with_last_words(otherwise),
+        }
     }
 
     /// Its number.
@@ -196,7 +232,7 @@ async fn drain(mut pipe: impl AsyncRead + Unpin, output: &Output, stream: Stream
 }
 
 /// Looks for the handshake, then goes on as [`drain`].
-async fn read_stdout(pipe: Receiver, output: &Output, said: tokio::sync::oneshot::Sender<Result<String>>) {
+async fn read_stdout(pipe: Receiver, output: &Output, said: oneshot::Sender<Result<String>>) {
     let mut pipe = BufReader::new(pipe);
     let answer = find_handshake(&mut pipe, output).await;
     drop(said.send(answer));

@@ -8,6 +8,7 @@
 //! program's own children and its SIGCHLD handler are none of our business.
 
 use std::ffi::{OsString, c_int};
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ pub use spawn::start;
 pub struct Command {
     /// The file to run, absolute; never looked up in `PATH`.
     pub program: PathBuf,
+    /// That file, open for reading: it is the one that runs, whatever its name leads to by now. A script that is run so
+    /// is told `/dev/fd/N` as its own path, because its interpreter opens it anew.
+    pub pinned: Option<File>,
     /// The arguments after the program's name, which is its path.
     pub args: Vec<OsString>,
     /// The whole environment; nothing is inherited beside it.
@@ -52,6 +56,9 @@ pub struct Started {
     pub stdout: OwnedFd,
     /// What it complains about.
     pub stderr: OwnedFd,
+    /// Closed when the program runs. Before that, if the system does not run it, the number of the reason, an `i32`. A
+    /// copy that a fork of the embedding program happens to hold keeps it open, so that nobody may wait for this alone.
+    pub refused: OwnedFd,
 }
 
 /// How a process ended.
@@ -85,7 +92,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// From the error of [`start`], for a program that exists.
+    /// From what [`Started::refused`] says, for a program that exists.
     pub fn of(e: &io::Error) -> Self {
         match e.raw_os_error() {
             Some(libc::ENOEXEC) => Refusal::WrongFormat,
@@ -284,7 +291,7 @@ mod tests {
     fn a_child_has_its_own_group_and_its_end_is_known() {
         let shell = |script: &str| {
             let args = ["-c", script].map(OsString::from).to_vec();
-            start(Command { program: "/bin/sh".into(), args, env: vec![("A".into(), "b c".into())] }).unwrap()
+            start(Command { program: "/bin/sh".into(), pinned: None, args, env: vec![("A".into(), "b c".into())] }).unwrap()
         };
         let mut said = String::new();
         let started = shell("echo \"$A\" $$; exit 5");
@@ -301,10 +308,37 @@ mod tests {
     #[test]
     fn what_cannot_run_says_why() {
         let why = |program: &str| {
-            let failed = start(Command { program: program.into(), args: Vec::new(), env: Vec::new() }).unwrap_err();
-            Refusal::of(&failed)
+            let started = start(Command { program: program.into(), pinned: None, args: Vec::new(), env: Vec::new() }).unwrap();
+            let mut errno = [0; 4];
+            io::PipeReader::from(started.refused).read_exact(&mut errno).unwrap();
+            Refusal::of(&io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
         };
         assert_eq!(why("/nonexistent"), Refusal::NoInterpreter);
         assert_eq!(why("/etc/passwd"), Refusal::NotPermitted);
+    }
+
+    #[test]
+    fn a_pinned_file_runs_whatever_its_name_leads_to() {
+        let folder = std::env::temp_dir().join(format!("flowplug-pinned-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let (program, other) = (folder.join("program"), folder.join("other"));
+        let said = |first: &std::path::Path, args: &[&str]| {
+            std::fs::copy(first, &program).unwrap();
+            let pinned = Some(super::super::open_regular(&program).unwrap());
+            std::fs::write(&other, "#!/bin/sh\necho another").unwrap();
+            std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            std::fs::rename(&other, &program).unwrap();
+            let args = args.iter().map(OsString::from).collect();
+            let started = start(Command { program: program.clone(), pinned, args, env: Vec::new() }).unwrap();
+            let mut said = String::new();
+            io::PipeReader::from(started.stdout).read_to_string(&mut said).unwrap();
+            said
+        };
+        assert_eq!(said("/bin/echo".as_ref(), &["the", "binary"]), "the binary\n");
+        let script = folder.join("script");
+        std::fs::write(&script, "#!/bin/sh\necho the script $1").unwrap();
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(said(&script, &["x"]), "the script x\n");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

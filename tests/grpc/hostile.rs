@@ -109,8 +109,24 @@ fn a_program_that_cannot_run_says_why() {
     let digest = format!("  sha256: {}\n", "0".repeat(64));
     let error = Plugin::new("digest", &script("touch \"$(dirname $0)/ran\""), &digest).fails(&bench);
     assert!(error.message().contains("grpc.sha256"), "{error}");
+    let pinned = script("echo pinned >&2; exit 7");
+    let digest: String =
+        sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(&pinned)).iter().map(|b| format!("{b:02x}")).collect();
+    let error = Plugin::new("digest-of-script", &pinned, &format!("  sha256: {digest}\n")).fails(&bench);
+    assert!(error.message().contains("exit status 7. Its last words: pinned"), "{error}");
     let error = Plugin::new("tls-asked", &script("exit 0"), "  tls: required\n").fails(&bench);
     assert_eq!(error.kind(), Kind::Unsupported);
+}
+
+#[test]
+fn a_digest_is_computed_within_the_time_of_the_start() {
+    let bench = Bench::new("endless-file");
+    let plugin = Plugin::new("endless-file", b"x", &format!("  start_timeout: 50ms\n  sha256: {}\n", "0".repeat(64)));
+    // A terabyte that takes no room.
+    std::fs::File::options().write(true).open(plugin.folder.join("plugin")).unwrap().set_len(1 << 40).unwrap();
+    let error = plugin.fails(&bench);
+    assert_eq!(error.kind(), Kind::Timeout, "{error}");
+    assert!(error.message().contains("grpc.sha256"), "{error}");
 }
 
 #[test]

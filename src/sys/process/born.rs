@@ -11,6 +11,10 @@ pub(super) struct Plan {
     pub(super) program: *const c_char,
     pub(super) argv: *const *const c_char,
     pub(super) envp: *const *const c_char,
+    /// The program's file if that one and no other must run; else negative.
+    pub(super) pinned: RawFd,
+    /// Whether that file is a script, whose interpreter opens it anew: then the descriptor stays.
+    pub(super) script: bool,
     pub(super) stdio: [RawFd; 3],
     /// Where the reason goes why the program does not run.
     pub(super) failed: RawFd,
@@ -43,6 +47,15 @@ pub(super) fn become_program(plan: &Plan) -> ! {
     }
     default_signals();
     keep_from_program(3);
+    if plan.pinned >= 0 {
+        if plan.script {
+            // SAFETY: plain numbers.
+            unsafe { libc::fcntl(plan.pinned, libc::F_SETFD, 0) };
+        }
+        // SAFETY: an open descriptor, an empty path, and two lists as below.
+        unsafe { libc::syscall(libc::SYS_execveat, plan.pinned, c"".as_ptr(), plan.argv, plan.envp, libc::AT_EMPTY_PATH) };
+        fail(plan);
+    }
     // SAFETY: a path and two null-terminated lists of null-terminated texts, made by the parent from values that this
     // process has a copy of.
     unsafe { libc::execve(plan.program, plan.argv, plan.envp) };

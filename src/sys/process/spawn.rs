@@ -1,19 +1,21 @@
 //! Making a process and its watchdog, on the one thread whose end the kernel would take for this process's.
 
 use std::ffi::{CString, OsString, c_char, c_int};
-use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
 
-use super::{Child, Command, Held, KILLED, Started, Watchdog, born, readable, wait};
+use super::{Child, Command, Held, Started, Watchdog, born};
 use crate::sys::block_signals;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Starts a process. Blocks until the program runs or the system has said why it does not.
+/// Starts a process. Does not wait for the program to run: a file system may keep that waiting, and with it who asked, but
+/// nobody else. [`Started::refused`] tells if it does not.
 pub fn start(command: Command) -> io::Result<Started> {
     static MAKER: OnceLock<Option<Sender<Job>>> = OnceLock::new();
     let maker = MAKER.get_or_init(|| {
@@ -28,23 +30,33 @@ pub fn start(command: Command) -> io::Result<Started> {
     });
     let lost = || io::Error::other("the thread that starts processes could not be made");
     let (answer, result) = mpsc::sync_channel(1);
-    let job = Box::new(move || drop(answer.send(start_here(&command))));
+    let script = command.pinned.as_ref().is_some_and(is_script);
+    let job = Box::new(move || drop(answer.send(start_here(&command, script))));
     maker.as_ref().ok_or_else(lost)?.send(job).map_err(|_| lost())?;
     result.recv().map_err(|_| lost())?
 }
 
-fn start_here(command: &Command) -> io::Result<Started> {
+fn start_here(command: &Command, script: bool) -> io::Result<Started> {
     let (watchdog, register) = start_watchdog()?;
-    match start_child(command, &register) {
-        Ok((pid, pidfd, stdout, stderr)) => {
+    match start_child(command, script, &register) {
+        Ok(Made { pid, pidfd, stdout, stderr, refused }) => {
             let held = Mutex::new(Held { watchdog: Some(watchdog), exit: None });
-            Ok(Started { child: Child { pid, pidfd, held }, stdout, stderr })
+            Ok(Started { child: Child { pid, pidfd, held }, stdout, stderr, refused })
         }
         Err(e) => {
             watchdog.dismiss();
             Err(e)
         }
     }
+}
+
+/// A child, and our ends of its pipes.
+struct Made {
+    pid: libc::pid_t,
+    pidfd: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    refused: OwnedFd,
 }
 
 /// Makes the watchdog, and the descriptor through which the child tells it its number.
@@ -65,13 +77,14 @@ fn under_valgrind() -> bool {
     *FOUND.get_or_init(|| std::fs::read("/proc/self/maps").is_ok_and(|maps| maps.windows(9).any(|part| part == b"vgpreload")))
 }
 
-fn start_child(command: &Command, register: &OwnedFd) -> io::Result<(libc::pid_t, OwnedFd, OwnedFd, OwnedFd)> {
+fn start_child(command: &Command, script: bool, register: &OwnedFd) -> io::Result<Made> {
     let null = high(OwnedFd::from(std::fs::File::open("/dev/null")?))?;
     let (stdout, stdout_theirs) = io::pipe()?;
     let (stderr, stderr_theirs) = io::pipe()?;
-    let (failed, failed_theirs) = io::pipe()?;
+    let (refused, failed_theirs) = io::pipe()?;
     let (stdout_theirs, stderr_theirs) = (high(stdout_theirs.into())?, high(stderr_theirs.into())?);
     let failed_theirs = high(failed_theirs.into())?;
+    let pinned = command.pinned.as_ref().map(|file| high(file.try_clone()?.into())).transpose()?;
     let text = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::from);
     let program = text(command.program.clone().into_os_string().into_vec())?;
     let args: Vec<CString> = command.args.iter().map(|arg| text(arg.clone().into_vec())).collect::<io::Result<_>>()?;
@@ -83,6 +96,8 @@ fn start_child(command: &Command, register: &OwnedFd) -> io::Result<(libc::pid_t
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
         stdio: [null.as_raw_fd(), stdout_theirs.as_raw_fd(), stderr_theirs.as_raw_fd()],
+        pinned: pinned.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+        script,
         failed: failed_theirs.as_raw_fd(),
         register: register.as_raw_fd(),
         parent: std::process::id().cast_signed(),
@@ -91,26 +106,16 @@ fn start_child(command: &Command, register: &OwnedFd) -> io::Result<(libc::pid_t
         Cloned::Here => born::become_program(&plan),
         Cloned::Made { pid, pidfd } => (pid, pidfd),
     };
-    drop((null, stdout_theirs, stderr_theirs, failed_theirs));
-    match exec_failure(failed) {
-        None => Ok((pid, pidfd, stdout.into(), stderr.into())),
-        Some(e) => {
-            readable(pidfd.as_fd(), KILLED);
-            wait(pidfd.as_fd());
-            Err(e)
-        }
-    }
+    // The child does it too: whoever comes first, a signal for the group finds it from now on.
+    // SAFETY: plain numbers; past the child's exec it is an error, and done.
+    unsafe { libc::setpgid(pid, pid) };
+    Ok(Made { pid, pidfd, stdout: stdout.into(), stderr: stderr.into(), refused: refused.into() })
 }
 
-/// Why the program does not run; none once it runs. The pipe is closed by a successful exec; where a fork of the
-/// embedding program happens to hold a copy of it, the bound ends the wait and the handshake has the last word.
-fn exec_failure(mut failed: io::PipeReader) -> Option<io::Error> {
-    if !readable(failed.as_fd(), Duration::from_secs(5)) {
-        return None;
-    }
-    let mut errno = [0; 4];
-    failed.read_exact(&mut errno).ok()?;
-    Some(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
+/// Whether an interpreter will read the file, by a path that the system makes of its descriptor.
+fn is_script(file: &File) -> bool {
+    let mut start = [0; 2];
+    file.read_exact_at(&mut start, 0).is_ok_and(|()| start == *b"#!")
 }
 
 fn pointers<'a>(texts: impl IntoIterator<Item = &'a CString>) -> Vec<*const c_char> {
