@@ -263,7 +263,8 @@ typedef struct flowplug_host_api {
                      flowplug_request request,
                      const struct flowplug_caller *caller,
                      struct flowplug_str key);
-  // The value of a key, `plugin:<identity>:<key>`. Default: a store in memory.
+  // The value of a key, `plugin:<identity>:<key>`. Default: a store in memory,
+  // or in the file of the config's kv_path.
   void (*kv_get)(void *user_data,
                  flowplug_request request,
                  const struct flowplug_caller *caller,
@@ -304,10 +305,10 @@ typedef struct flowplug_host_api {
 typedef struct flowplug_host_options {
   // sizeof(flowplug_host_options).
   size_t struct_size;
-  // JSON or YAML: policy, cache_dir, cache_size (1GB), kv_path (unsupported by this version), runtime_dir, worker_threads,
-  // callbacks (inline: on the thread that called the plugin, the default; detached: on threads of the library, so that a
-  // call is answered at its deadline whatever a callback does), signals (on, off). Empty: the defaults. Unknown keys are
-  // errors.
+  // JSON or YAML: policy, cache_dir, cache_size (1GB), kv_path (a file for what plugins store; made if it is not there, and
+  // this host's alone until it is closed; without it they store in memory), runtime_dir, worker_threads, callbacks
+  // (inline: on the thread that called the plugin, the default; detached: on threads of the library, so that a call is
+  // answered at its deadline whatever a callback does), signals (on, off). Empty: the defaults. Unknown keys are errors.
   struct flowplug_str config;
   // The embedding program's callbacks; NULL: the embedded defaults alone.
   const struct flowplug_host_api *api;

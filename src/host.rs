@@ -15,6 +15,7 @@ use crate::host::rate::{Admission, Rate};
 use crate::policy::Grants;
 
 pub mod config;
+pub mod defaults;
 pub mod http;
 pub mod kv;
 pub mod log;

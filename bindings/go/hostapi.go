@@ -92,7 +92,7 @@ func (e *DataEvent) UnmarshalJSON(data []byte) error {
 }
 
 // UnimplementedHostAPI has the library's embedded default for everything: config from the plugin's
-// own, a KV store in memory, events of the library, and the logger of the host or standard error. There
+// own, a KV store in memory or in the file of [WithKVPath], events of the library, and the logger of the host or standard error. There
 // is no default for HTTPRequest in this version: it fails with [ErrUnsupported]. Embed it in a HostAPI.
 type UnimplementedHostAPI struct{}
 

@@ -41,7 +41,8 @@ func WithLogger(logger *slog.Logger) HostOption { return func(o *hostOptions) { 
 // write to it: what lies there is run.
 func WithCacheDir(dir string) HostOption { return func(o *hostOptions) { o.config.CacheDir = dir } }
 
-// WithKVPath asks for the embedded KV store in a file. This version has it in memory alone, and NewHost answers [ErrUnsupported].
+// WithKVPath keeps what plugins store in this file, made if it is not there, instead of in memory. What KVSet and KVDelete have
+// acknowledged is on the disk. One host has the file until it is closed: a second answers [ErrIO].
 func WithKVPath(path string) HostOption { return func(o *hostOptions) { o.config.KVPath = path } }
 
 // WithEvents has f told what happens to plugins. It is called from any thread, several at once, and must

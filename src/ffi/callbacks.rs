@@ -4,7 +4,7 @@
 //! returns, nothing waits; else the thread that asks waits for the answer within the call's bounds, and the callback is told
 //! when nobody waits any more.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -19,7 +19,7 @@ use crate::ffi::question::{self, CallerCopy, Question, RecordCopy};
 use crate::ffi::request::{self, Answer, Asked, Open, flowplug_request};
 use crate::ffi::text::flowplug_str;
 use crate::ffi::threads::Threads;
-use crate::host::kv::MemoryKv;
+use crate::host::defaults::Defaults;
 use crate::host::{Caller, Host, HttpRequest, HttpResponse, Level, LogRecord, Telling, config, log};
 use crate::sys;
 
@@ -28,7 +28,7 @@ pub(crate) struct Callbacks {
     api: flowplug_host_api,
     /// Who answers where this API has a NULL: the host's own, for a plugin's override; none: the embedded defaults.
     base: Option<Arc<Callbacks>>,
-    defaults: Arc<MemoryKv>,
+    defaults: Arc<OnceLock<Defaults>>,
     gate: Arc<Gate>,
     registration: Arc<Registration>,
     /// Itself, for callbacks that run on when nobody else has it any more.
@@ -41,14 +41,23 @@ unsafe impl Send for Callbacks {}
 unsafe impl Sync for Callbacks {}
 
 impl Callbacks {
-    pub(crate) fn new(api: flowplug_host_api, base: Option<Arc<Callbacks>>, defaults: Arc<MemoryKv>, gate: Arc<Gate>) -> Arc<Self> {
+    pub(crate) fn new(
+        api: flowplug_host_api,
+        base: Option<Arc<Callbacks>>,
+        defaults: Arc<OnceLock<Defaults>>,
+        gate: Arc<Gate>,
+    ) -> Arc<Self> {
         let registration = Arc::new(Registration::new(api.destroy, api.user_data, gate.clone()));
         Arc::new_cyclic(|own| Callbacks { api, base, defaults, gate, registration, own: own.clone() })
     }
 
-    /// The host's store, for the defaults of a plugin's override.
-    pub(crate) fn defaults(&self) -> &Arc<MemoryKv> {
+    /// The host's defaults, also those of a plugin's override; empty until the host is made.
+    pub(crate) fn defaults(&self) -> &Arc<OnceLock<Defaults>> {
         &self.defaults
+    }
+
+    fn embedded(&self) -> Result<&Defaults> {
+        self.defaults.get().ok_or_else(|| Error::new(Kind::Internal, "A host's defaults were asked for before it was made."))
     }
 
     pub(crate) fn gate(&self) -> &Arc<Gate> {
@@ -206,7 +215,7 @@ impl Host for Callbacks {
         }
         match &self.base {
             Some(base) => base.kv_get(caller, key),
-            None => Ok(self.defaults.get(key)),
+            None => self.embedded()?.kv.get(key),
         }
     }
 
@@ -219,7 +228,7 @@ impl Host for Callbacks {
         }
         match &self.base {
             Some(base) => base.kv_set(caller, key, value),
-            None => self.defaults.set(caller, key, value),
+            None => self.embedded()?.kv.set(caller, key, value),
         }
     }
 
@@ -232,10 +241,7 @@ impl Host for Callbacks {
         }
         match &self.base {
             Some(base) => base.kv_delete(caller, key),
-            None => {
-                self.defaults.delete(caller, key);
-                Ok(())
-            }
+            None => self.embedded()?.kv.delete(caller, key),
         }
     }
 

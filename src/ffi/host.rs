@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::call::Deadline;
@@ -15,7 +15,7 @@ use crate::ffi::gate::{Gate, Registration};
 use crate::ffi::guard::{free, guard};
 use crate::ffi::request::{flowplug_pair, flowplug_request};
 use crate::ffi::text::{Out, Versioned, flowplug_str, handle, read};
-use crate::host::kv::MemoryKv;
+use crate::host::defaults::Defaults;
 use crate::plugin::Environment;
 use crate::policy::Policy;
 use crate::runner::Settings;
@@ -123,7 +123,8 @@ pub struct flowplug_host_api {
     /// A value of the plugin's configuration. Default: from the config that the plugin was started with.
     pub get_config:
         Option<unsafe extern "C" fn(user_data: *mut c_void, request: flowplug_request, caller: *const flowplug_caller, key: flowplug_str)>,
-    /// The value of a key, `plugin:<identity>:<key>`. Default: a store in memory.
+    /// The value of a key, `plugin:<identity>:<key>`. Default: a store in memory,
+    /// or in the file of the config's kv_path.
     pub kv_get:
         Option<unsafe extern "C" fn(user_data: *mut c_void, request: flowplug_request, caller: *const flowplug_caller, key: flowplug_str)>,
     /// Stores a value under such a key; ok means that it is stored.
@@ -169,10 +170,10 @@ pub struct flowplug_host_api {
 pub struct flowplug_host_options {
     /// sizeof(flowplug_host_options).
     pub struct_size: usize,
-    /// JSON or YAML: policy, cache_dir, cache_size (1GB), kv_path (unsupported by this version), runtime_dir, worker_threads,
-    /// callbacks (inline: on the thread that called the plugin, the default; detached: on threads of the library, so that a
-    /// call is answered at its deadline whatever a callback does), signals (on, off). Empty: the defaults. Unknown keys are
-    /// errors.
+    /// JSON or YAML: policy, cache_dir, cache_size (1GB), kv_path (a file for what plugins store; made if it is not there, and
+    /// this host's alone until it is closed; without it they store in memory), runtime_dir, worker_threads, callbacks
+    /// (inline: on the thread that called the plugin, the default; detached: on threads of the library, so that a call is
+    /// answered at its deadline whatever a callback does), signals (on, off). Empty: the defaults. Unknown keys are errors.
     pub config: flowplug_str,
     /// The embedding program's callbacks; NULL: the embedded defaults alone.
     pub api: *const flowplug_host_api,
@@ -275,7 +276,7 @@ pub(crate) unsafe fn register(api: *const flowplug_host_api, base: Option<&Arc<C
     let api = unsafe { read(api, "flowplug_host_api") }?.unwrap_or(NO_CALLBACKS);
     let (defaults, gate) = match base {
         Some(base) => (base.defaults().clone(), base.gate().clone()),
-        None => (Arc::new(MemoryKv::default()), Arc::new(Gate::default())),
+        None => (Arc::new(OnceLock::new()), Arc::new(Gate::default())),
     };
     Ok(Callbacks::new(api, base.cloned(), defaults, gate))
 }
@@ -298,14 +299,8 @@ const NO_CALLBACKS: flowplug_host_api = flowplug_host_api {
 impl HostInner {
     fn new(config: &str, callbacks: Arc<Callbacks>) -> Result<Self> {
         let config: Config = if config.trim().is_empty() { Config::default() } else { Config::parse(config)? };
-        if config.kv_path.is_some() {
-            return Err(unsupported(
-                "kv_path: a KV store in a file",
-                "leave it out: the store is then in memory, or bring your own kv_ callbacks",
-            ));
-        }
         let policy = config.policy.as_ref().map_or_else(|| Ok(Policy::default()), Policy::parse)?;
-        let protected = [&config.cache_dir, &config.runtime_dir].into_iter().flatten().cloned().collect();
+        let protected = [&config.cache_dir, &config.runtime_dir, &config.kv_path].into_iter().flatten().cloned().collect();
         let threads = config.worker_threads.unwrap_or(2);
         if !(1..=256).contains(&threads) {
             return Err(Error::new(Kind::InvalidConfig, format!("worker_threads is {threads}; it must be 1 to 256.")));
@@ -313,6 +308,8 @@ impl HostInner {
         let signals = matches!(config.signals, SignalsConfig::On);
         let settings = Settings { signals, cache_dir: config.cache_dir, cache_size: config.cache_size, runtime_dir: config.runtime_dir };
         let environment = Environment::new(threads, settings, protected)?;
+        let defaults = Defaults::open(config.kv_path.as_deref())?;
+        callbacks.defaults().get_or_init(|| defaults);
         if matches!(config.callbacks, CallbacksConfig::Detached) {
             callbacks.gate().detach();
         }
@@ -349,11 +346,10 @@ impl HostInner {
         if let Some(threads) = gate.threads() {
             threads.end();
         }
+        if let Some(defaults) = self.callbacks.defaults().get() {
+            defaults.close();
+        }
         self.closed.store(true, Ordering::Release);
         Ok(())
     }
-}
-
-fn unsupported(what: &str, instead: &str) -> Error {
-    Error::new(Kind::Unsupported, format!("{what} is not supported by this version; {instead}."))
 }

@@ -297,6 +297,33 @@ static void other_forms(const char *folder) {
   app_end(&the_app);
 }
 
+/* One host has it at a time, and it is free when flowplug_host_close has returned. */
+static void a_store_in_a_file_outlives_its_host(const char *folder) {
+  char place[] = "/tmp/flowplug-test-kv-XXXXXX", config[256];
+  if (!mkdtemp(place)) abort();
+  snprintf(config, sizeof config, "{\"policy\":\"trusted\",\"kv_path\":\"%s/kv\"}", place);
+  for (int round = 0; round < 2; round++) {
+    flowplug_host *h = new_host(config, NULL), *second = NULL;
+    flowplug_host_options options = FLOWPLUG_HOST_OPTIONS_INIT;
+    options.config = str(config);
+    flowplug_error *error = NULL;
+    answer refused = answered(flowplug_host_new(&options, &second, &error), NULL, &error);
+    CHECK_ANSWER(refused, FLOWPLUG_IO);
+    CHECK_HAS(refused.message, "in use");
+    flowplug_plugin *p = running(h, folder, "org/p");
+    CHECK_TEXT(ask(p, "kv_get", "{\"key\":\"d\"}").json, round ? "{\"value\":\"kept\"}" : "{\"missing\":true}");
+    CHECK_TEXT(ask(p, "kv_set", "{\"key\":\"d\",\"value\":\"kept\"}").json, "{\"done\":true}");
+    CHECK_TEXT(ask(p, "kv_set", "{\"key\":\"e\",\"value\":\"x\"}").json, "{\"done\":true}");
+    CHECK_TEXT(ask(p, "kv_delete", "{\"key\":\"e\"}").json, "{\"done\":true}");
+    done_with(p);
+    close_host(h);
+  }
+  char file[64];
+  snprintf(file, sizeof file, "%s/kv", place);
+  CHECK_INT(unlink(file), 0);
+  CHECK_INT(rmdir(place), 0);
+}
+
 static void run_on(const char *folder) {
   flowplug_host_api api = app_api(&the_app), some = FLOWPLUG_HOST_API_INIT;
   some.user_data = &the_app;
@@ -343,6 +370,7 @@ int main(int argc, char **argv) {
   static const char *const folders[] = {"c-fixture", "fixture-wasm-go", "fixture-grpc-go"};
   RUN_ON(other_forms, "c-fixture-value");
   RUN_ON(other_forms, "c-fixture-flowbot");
+  RUN_ON(a_store_in_a_file_outlives_its_host, "c-fixture");
   for (int i = 0; i < 3; i++) run_on(folders[i]);
   return check_end();
 }

@@ -31,8 +31,8 @@ class Host(Managed):
     """A host of plugins. Close it, or use it in a `with`: after that no callback runs.
 
     api: what plugins may ask. policy: "strict" (the default), "trusted", or a dict with `default` and `plugins`. cache_dir: where
-    compiled modules are kept (None: nowhere). kv_path: a file for the library's own store; this version has it in memory alone and
-    raises `UnsupportedError` for anything but None. callbacks: "inline", on the thread that called the plugin (the
+    compiled modules are kept (None: nowhere). kv_path: a file for the library's own store, made if it is not there, which
+    one host has until it is closed (None: in memory). callbacks: "inline", on the thread that called the plugin (the
     default), or "detached", on threads of the library, so that a call ends at its timeout whatever a callback does; at most 256 then
     run at once. log: a function or a `logging.Logger` that takes records of plugins and of the library, instead of api.log. on_event:
     takes the library's events.

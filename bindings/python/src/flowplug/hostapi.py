@@ -51,7 +51,7 @@ class HostAPI:
         raise UseDefault
 
     def kv_get(self, caller: Caller, key: str) -> bytes | None:
-        """A stored value; None if it is missing. Default: the library's store, in memory."""
+        """A stored value; None if it is missing. Default: the library's store, in memory or in the host's `kv_path`."""
         raise UseDefault
 
     def kv_set(self, caller: Caller, key: str, value: bytes) -> None:
