@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
+use tokio::sync::SemaphorePermit;
 use tonic::transport::Channel;
 
 use crate::call::{Call, Cancel, Deadline, Sink};
@@ -100,6 +101,8 @@ struct Ready {
     request: dispatch::Request,
     call: Call,
     place: calls::Entered,
+    /// Whether it waits for its turn.
+    queued: bool,
 }
 
 impl Plugin {
@@ -174,7 +177,7 @@ impl Plugin {
             Ok(place) => place,
             Err(e) => return failed(e),
         };
-        match Inner::run_here(&self.inner, Ready { request: dispatch::Request::IsReady, call, place }) {
+        match Inner::run_here(&self.inner, Ready { request: dispatch::Request::IsReady, call, place, queued: false }) {
             Ok((ready, _)) if ready == "true" => Health { ready: true, last_error: String::new() },
             Ok(_) => Health { ready: false, last_error: "The plugin says that it is not ready.".to_owned() },
             Err(e) if e.kind() == Kind::UnknownFunction => Health { ready: true, last_error: String::new() },
@@ -212,6 +215,8 @@ impl Plugin {
 impl Inner {
     fn ready(&self, request: dispatch::Request, name: &str, call: &Call) -> Result<Ready> {
         let mut call = call.clone();
+        // A call from inside a callback may be what those that are in flight wait for; callbacks are bounded themselves.
+        let queued = call.chain.is_empty();
         call.chain = call.chain.enter(self.context.serial())?;
         if call.deadline.limit().is_none() {
             call.deadline = Deadline::after(self.call_timeout);
@@ -220,13 +225,33 @@ impl Inner {
         // From here on, so that the plugin's host calls and this call end together.
         call.deadline.moment();
         let place = self.calls.enter(name, &call)?;
-        Ok(Ready { request, call, place })
+        Ok(Ready { request, call, place, queued })
     }
 
     async fn run(&self, connection: &Channel, ready: Ready) -> Result<dispatch::Reply> {
         let terms =
             client::Terms { process: &self.process, ending: &self.context.ending, message_size: self.context.grants().message_size };
+        let _turn = self.turn(&ready).await?;
         client::unary(connection, ready.request, &ready.call, &ready.place.id(), &terms).await
+    }
+
+    /// Waits until the process may be given one more call.
+    async fn turn(&self, ready: &Ready) -> Result<Option<SemaphorePermit<'_>>> {
+        if !ready.queued {
+            return Ok(None);
+        }
+        let turn = async {
+            tokio::select! {
+                biased;
+                turn = self.calls.turn() => turn,
+                // It is told why when it tries.
+                () = self.process.gone.cancelled() => None,
+            }
+        };
+        first(turn, [ready.call.cancel.as_ref(), Some(&self.context.ending)], ready.call.deadline.moment()).await.map_err(|e| match e.kind() {
+            Kind::Timeout => Error::new(Kind::Timeout, "The deadline of the call passed while it waited for its turn: the plugin has as many calls in flight as it is given at once."),
+            _ => e,
+        })
     }
 
     /// Runs a call on this thread, which drives the connection meanwhile. A thread that is inside a runtime already (one of

@@ -198,6 +198,39 @@ fn calls_that_nobody_waits_for_are_answered_too() {
 }
 
 #[test]
+fn a_plugin_is_given_so_many_calls_at_once_and_the_rest_waits() {
+    let bench = Bench::new("many");
+    let (plugin, _exits) = bench.start("fixture-grpc-go", "null");
+    let command = plugin.resolve("command").unwrap();
+    let cancels: Vec<_> = (0..128).map(|_| Cancel::new()).collect();
+    let sleepers: Vec<_> = cancels
+        .iter()
+        .map(|cancel| {
+            let how = Call { cancel: Some(cancel.clone()), ..soon() };
+            bench.runtime.spawn(plugin.call_async(command, "command", br#"{"content": {"do": "sleep", "ms": 60000}}"#.to_vec(), how))
+        })
+        .collect();
+    let briefly = || Call::new(Deadline::after(Duration::from_millis(100)));
+    let mut last = String::new();
+    let full = || {
+        last = order(&plugin, json!({"do": "echo"}), &briefly()).map_or_else(|e| e.to_string(), |_| String::new());
+        last.contains("waited for its turn")
+    };
+    assert!(comes_true(full), "{last}");
+    // From inside a callback it does not wait: what is in flight may wait for it.
+    let nested = Call { chain: flowplug::call::Chain::default().enter(u32::MAX).unwrap(), ..soon() };
+    assert_eq!(order(&plugin, json!({"do": "echo"}), &nested).unwrap(), json!({"do": "echo"}));
+    assert!(plugin.health().ready);
+    cancels[0].cancel();
+    assert_eq!(order(&plugin, json!({"do": "echo"}), &soon()).unwrap(), json!({"do": "echo"}));
+    cancels.iter().for_each(Cancel::cancel);
+    for sleeper in sleepers {
+        assert_eq!(bench.runtime.block_on(sleeper).unwrap().unwrap_err().kind(), Kind::Cancelled);
+    }
+    plugin.stop(&Deadline::after(SOON));
+}
+
+#[test]
 fn the_host_is_asked_only_by_who_knows_the_token() {
     use flowplug::grpc::pb::flowbot::{KvGetRequest, KvSetRequest, host_service_client::HostServiceClient};
     let bench = Bench::new("token");

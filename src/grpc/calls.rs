@@ -4,8 +4,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use crate::call::{Call, Deadline};
 use crate::error::{Error, Kind, Result};
+
+/// The calls that a process is given at once; more wait for their turn, in their order. An answer is held whole before it is
+/// handed on, so that this also bounds what a process can make its host hold.
+const AT_ONCE: usize = 128;
+
+/// The calls that wait, at most; more are refused.
+const WAITING: usize = 16 * 1024;
 
 /// One call in flight.
 #[derive(Debug)]
@@ -16,10 +25,11 @@ pub(super) struct InFlight {
 }
 
 /// All of a plugin's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Calls {
     state: Mutex<State>,
     left: Condvar,
+    turns: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -36,23 +46,39 @@ pub(super) struct Entered {
     id: u64,
 }
 
+impl Default for Calls {
+    fn default() -> Self {
+        Calls { state: Mutex::default(), left: Condvar::new(), turns: Semaphore::new(AT_ONCE) }
+    }
+}
+
 impl Calls {
     /// For a call that is none of the plugin's: its id is none that another would have.
     pub(super) fn apart() -> Arc<Self> {
-        Arc::new(Calls { state: Mutex::new(State { next: 1 << 63, ..State::default() }), left: Condvar::new() })
+        let state = Mutex::new(State { next: 1 << 63, ..State::default() });
+        Arc::new(Calls { state, ..Calls::default() })
     }
 
-    /// Takes a call in; `invalid_state` once the plugin is stopping.
+    /// Takes a call in; `invalid_state` once the plugin is stopping, `busy` where far too many wait.
     pub(super) fn enter(self: &Arc<Self>, function: &str, call: &Call) -> Result<Entered> {
         let flight = Arc::new(InFlight { function: function.into(), call: call.clone() });
         let mut state = self.state();
         if state.closed {
             return Err(Error::new(Kind::InvalidState, "The plugin is stopping; it takes no calls."));
         }
+        if state.live.len() >= AT_ONCE + WAITING {
+            let text = format!("{AT_ONCE} calls of this plugin are in flight and {WAITING} wait; call it again when some are answered.");
+            return Err(Error::new(Kind::Busy, text));
+        }
         state.next += 1;
         let id = state.next;
         state.live.insert(id, flight);
         Ok(Entered { calls: self.clone(), id })
+    }
+
+    /// A call's turn to be sent, in the order of their coming, for as long as the permit lives.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok()
     }
 
     /// The call of an id that the plugin handed back.
@@ -97,5 +123,19 @@ impl Drop for Entered {
         if state.closed && state.live.is_empty() {
             self.calls.left.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_past_the_queue_are_refused() {
+        let (calls, call) = (Arc::new(Calls::default()), Call::new(Deadline::never()));
+        let entered: Vec<_> = (0..AT_ONCE + WAITING).map(|_| calls.enter("f", &call).unwrap()).collect();
+        assert_eq!(calls.enter("f", &call).unwrap_err().kind(), Kind::Busy);
+        drop(entered);
+        calls.enter("f", &call).unwrap();
     }
 }
