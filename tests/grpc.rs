@@ -13,6 +13,8 @@
 mod ends;
 #[path = "grpc/hostile.rs"]
 mod hostile;
+#[path = "grpc/processes.rs"]
+mod processes;
 #[path = "grpc/support.rs"]
 mod support;
 

@@ -7,7 +7,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 
-use crate::call::{Call, Cancel, check};
+use crate::call::{Call, Cancel, Deadline, check};
 use crate::error::{Error, Kind, Result, clean};
 use crate::grpc::EXPLANATION;
 use crate::grpc::dispatch::{Reply, Request};
@@ -77,12 +77,12 @@ pub(super) async fn unary(connection: &Channel, request: Request, call: &Call, i
             }
             Err(error)
         }
-        Ok(status) => explain(&status, call, moment, &cancels, terms.process).await,
+        Ok(status) => explain(&status, moment, &cancels, terms.process).await,
     }
 }
 
 /// Why a connection was lost: the end of the process, if it comes soon.
-async fn explain<T>(status: &Status, call: &Call, moment: Option<Instant>, cancels: &[Option<&Cancel>; 2], process: &Process) -> Result<T> {
+async fn explain<T>(status: &Status, moment: Option<Instant>, cancels: &[Option<&Cancel>; 2], process: &Process) -> Result<T> {
     let soon = Instant::now() + EXPLANATION;
     tokio::select! {
         biased;
@@ -90,7 +90,8 @@ async fn explain<T>(status: &Status, call: &Call, moment: Option<Instant>, cance
         () = cancelled(cancels) => (),
         () = until(Some(moment.map_or(soon, |moment| moment.min(soon)))) => (),
     }
-    check(&call.deadline, cancels)?;
+    // That it was lost was known in time, whatever the time is now.
+    check(&Deadline::never(), cancels)?;
     Err(lost(process, status.message()))
 }
 
@@ -188,6 +189,9 @@ fn result(response: tonic::Response<pb::CallResponse>) -> Reply {
     (m.result, m.error)
 }
 
+/// How tonic begins when what came is no message.
+const NOT_A_MESSAGE: [&str; 4] = ["failed to decode", "Missing response message", "Unexpected EOF decoding", "protocol error: "];
+
 /// A status as an error; none where it says that the connection was lost, which the end of the process may explain.
 fn understand(status: &Status) -> Option<Error> {
     let said = clean(status.message(), 200);
@@ -205,7 +209,7 @@ fn understand(status: &Status) -> Option<Error> {
         Code::OutOfRange if said.contains("message length too large") => {
             (Kind::InvalidResponse, format!("The plugin's answer is larger than the policy grants (message_size): {said}."))
         }
-        Code::Internal if said.starts_with("failed to decode") => {
+        Code::Internal if NOT_A_MESSAGE.iter().any(|start| said.starts_with(start)) => {
             (Kind::InvalidResponse, format!("The plugin's answer is not a message of the protocol: {said}."))
         }
         _ => (Kind::Plugin, format!("The plugin answered with the status {code:?}: {said}")),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tonic::transport::Channel;
@@ -110,7 +110,7 @@ fn meet(
         let cancels = [call.cancel.as_ref(), Some(&ending)];
         let fail = |e: Error| own.with_last_words(e);
         let late = |e: Error, what: &str| if e.kind() == Kind::Timeout { too_late(what, start_timeout) } else { e };
-        let said = first(handshake_line(&own, said), cancels, moment).await.map_err(|e| fail(late(e, "print its handshake")))??;
+        let said = handshake_line(&own, said, cancels, moment).await.map_err(|e| fail(late(e, "print its handshake")))?;
         let address = handshake::parse(&said, tcp).map_err(fail)?;
         if let Address::Unix(path) = &address {
             is_socket(path).map_err(fail)?;
@@ -125,7 +125,7 @@ fn meet(
         };
         match first(speaks, cancels, moment).await.map_err(|e| fail(late(e, "answer on its socket")))? {
             Ok(()) => Ok((address, connection)),
-            Err(why) => Err(not_grpc(&own, &why).await),
+            Err(why) => Err(not_grpc(&own, &why, explained_by(moment)).await),
         }
     })?
 }
@@ -137,20 +137,29 @@ fn too_late(what: &str, limit: Duration) -> Error {
     Error::new(Kind::Timeout, text)
 }
 
-async fn handshake_line(process: &Process, said: Said) -> Result<String> {
-    let line = tokio::select! {
-        biased;
-        line = said.line => line.unwrap_or_else(|_| Err(Error::new(Kind::LoadFailed, "The host is closing."))),
-        () = process.gone.cancelled() => Err(Error::new(Kind::LoadFailed, "")),
+async fn handshake_line(process: &Process, said: Said, cancels: [Option<&Cancel>; 2], moment: Option<Instant>) -> Result<String> {
+    let line = async {
+        tokio::select! {
+            biased;
+            line = said.line => line.unwrap_or_else(|_| Err(Error::new(Kind::LoadFailed, "The host is closing."))),
+            () = process.gone.cancelled() => Err(Error::new(Kind::LoadFailed, "")),
+        }
     };
-    match line {
-        Ok(line) => Ok(line),
-        Err(e) => Err(process.without_handshake(said.refused, e).await),
+    match first(line, cancels, moment).await {
+        Ok(Ok(line)) => Ok(line),
+        Ok(Err(e)) => Err(process.without_handshake(said.refused, e, explained_by(moment)).await),
+        Err(e) => Err(e),
     }
 }
 
-async fn not_grpc(process: &Process, why: &str) -> Error {
-    drop(tokio::time::timeout(EXPLANATION, process.gone.cancelled()).await);
+/// Until when the end of a process is waited for, which explains what else is known already.
+fn explained_by(moment: Option<Instant>) -> Instant {
+    let soon = Instant::now() + EXPLANATION;
+    moment.map_or(soon, |moment| moment.min(soon))
+}
+
+async fn not_grpc(process: &Process, why: &str, explained_by: Instant) -> Error {
+    drop(tokio::time::timeout_at(explained_by.into(), process.gone.cancelled()).await);
     if process.gone.is_set() {
         return process.ended(Kind::LoadFailed, "The plugin ended right after its handshake");
     }

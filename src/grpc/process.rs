@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
@@ -134,9 +134,9 @@ impl Process {
     }
 
     /// Why a process said no handshake: because the system did not run its program, or how it ended, or only `otherwise`.
-    pub(super) async fn without_handshake(&self, refused: Refused, otherwise: Error) -> Error {
+    pub(super) async fn without_handshake(&self, refused: Refused, otherwise: Error, until: Instant) -> Error {
         let why = async { tokio::join!(refused.why(), self.gone.cancelled()).0 };
-        match tokio::time::timeout(super::EXPLANATION, why).await {
+        match tokio::time::timeout_at(until.into(), why).await {
             Ok(Some(why)) => artifact::not_run(&self.program, &why),
             _ if self.gone.is_set() => self.ended(Kind::LoadFailed, "The plugin gave no handshake"),
             _ => self.with_last_words(otherwise),

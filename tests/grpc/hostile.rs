@@ -1,14 +1,14 @@
-//! Programs that are no plugins, or bad ones: shell scripts that begin as a plugin does.
+//! Programs that are no plugins, or cannot be run: shell scripts that begin as a plugin does.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use flowplug::call::Deadline;
 use flowplug::error::{Error, Kind};
 use flowplug::manifest::Manifest;
 
-use crate::support::{Bench, SOON, children, comes_true, group};
+use crate::support::{Bench, SOON, comes_true, group};
 
 /// A folder with a plugin whose program is this text.
 struct Plugin {
@@ -45,38 +45,6 @@ impl Drop for Plugin {
 
 fn script(text: &str) -> Vec<u8> {
     format!("#!/bin/sh\n{text}\n").into_bytes()
-}
-
-#[test]
-fn each_bad_handshake_is_an_error_that_says_which() {
-    let bench = Bench::new("handshake");
-    let long = "x".repeat(20_000);
-    let cert = "A".repeat(300);
-    for (name, text, kind, says) in [
-        ("exit", "echo broken >&2; exit 7".to_owned(), Kind::LoadFailed, "exit status 7"),
-        ("signal", "kill -9 $$".to_owned(), Kind::LoadFailed, "signal 9"),
-        ("closed", "exec >&-; sleep 60".to_owned(), Kind::LoadFailed, "closed its standard output"),
-        ("endless", format!("printf '{long}'; sleep 60"), Kind::LoadFailed, "without the end of a line"),
-        ("noise", "yes 'hello hello hello hello'".to_owned(), Kind::LoadFailed, "no handshake"),
-        ("core", "echo '2|1|unix|/tmp/x|grpc'; sleep 60".to_owned(), Kind::LoadFailed, "core protocol"),
-        ("app", "echo '1|9|unix|/tmp/x|grpc'; sleep 60".to_owned(), Kind::LoadFailed, "version \"9\""),
-        ("netrpc", "echo '1|1|unix|/tmp/x|netrpc'; sleep 60".to_owned(), Kind::LoadFailed, "netrpc"),
-        ("short", "echo '1|1'; sleep 60".to_owned(), Kind::LoadFailed, "four fields"),
-        ("absent", "echo '1|1|unix|/nonexistent/socket|grpc'; sleep 60".to_owned(), Kind::LoadFailed, "cannot be reached"),
-        ("file", "echo \"1|1|unix|$0|grpc\"; sleep 60".to_owned(), Kind::LoadFailed, "is not a socket"),
-        ("tcp", "echo '1|1|tcp|127.0.0.1:1|grpc'; sleep 60".to_owned(), Kind::PermissionDenied, "tcp: true"),
-        ("tls", format!("echo '1|1|unix|/tmp/x|grpc|{cert}'; sleep 60"), Kind::Unsupported, "TLS"),
-        ("partial", "printf '1|1|unix|'; exit 0".to_owned(), Kind::LoadFailed, "exit status 0"),
-    ] {
-        let error = Plugin::new(name, &script(&text), "").fails(&bench);
-        assert_eq!(error.kind(), kind, "{name}: {error}");
-        assert!(error.message().contains(says), "{name}: {error}");
-    }
-    assert!(comes_true(|| children(std::process::id()).iter().all(|pid| !is_shell(*pid))));
-}
-
-fn is_shell(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("fpp-") && line.contains("/bin/sh"))
 }
 
 #[test]
@@ -143,22 +111,6 @@ fn a_plugin_that_says_nothing_is_ended_in_time_with_its_group() {
 }
 
 #[test]
-fn a_socket_that_speaks_no_grpc_is_refused() {
-    let bench = Bench::new("garbage");
-    let (pipe, folder) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python"), "PLUGIN_UNIX_SOCKET_DIR");
-    assert!(pipe.exists(), "{} is not there: run `make plugins`", pipe.display());
-    let program = format!(
-        "#!{}\nimport os, socket\npath = os.environ['{folder}'] + '/s'\ns = socket.socket(socket.AF_UNIX)\ns.bind(path)\ns.listen()\n\
-         print('noise first')\nprint('1|1|unix|' + path + '|grpc', flush=True)\nwhile True:\n    c, _ = s.accept()\n    c.sendall(b'garbage' * 100)\n    c.close()\n",
-        pipe.display()
-    );
-    let error = Plugin::new("garbage", program.as_bytes(), "").fails(&bench);
-    assert_eq!(error.kind(), Kind::LoadFailed, "{error}");
-    assert!(error.message().contains("does not speak gRPC"), "{error}");
-    assert!(bench.host.wait_for_log(|seen| seen.message == "noise first"));
-}
-
-#[test]
 fn the_environment_of_a_plugin_is_small_and_its_own() {
     let bench = Bench::new("environment");
     let more = "  args: [\"a b\", \"\"]\n  env: { MINE: \"x=y\", PLUGIN_CLIENT_CERT: no, FLOWBOT_PLUGIN: no }\n";
@@ -183,50 +135,4 @@ fn the_environment_of_a_plugin_is_small_and_its_own() {
     assert!(env.contains("FLOWBOT_HOST_ADDRESS=unix:/") && env.contains("FLOWBOT_HOST_TOKEN=") && env.contains("PLUGIN_UNIX_SOCKET_DIR=/"));
     assert!(!names.contains(&"PLUGIN_CLIENT_CERT"));
     assert_eq!((read("args").as_str(), read("stdin").trim()), ("a b||", "/dev/null"));
-}
-
-/// Answers calls as little as it can: gRPC's methods are all unimplemented. More of the program follows the handshake.
-fn server(more: &str) -> Vec<u8> {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
-    assert!(python.exists(), "{} is not there: run `make plugins`", python.display());
-    let text = format!(
-        "#!{}\nimport grpc, os, sys, threading\nfrom concurrent import futures\ns = grpc.server(futures.ThreadPoolExecutor(2))\n\
-         path = os.environ['PLUGIN_UNIX_SOCKET_DIR'] + '/s'\ns.add_insecure_port('unix:' + path)\ns.start()\n\
-         {more}\nprint('1|1|unix|' + path + '|grpc|', flush=True)\nthreading.Event().wait()\n",
-        python.display()
-    );
-    text.into_bytes()
-}
-
-#[test]
-fn a_stopped_process_is_ended_all_the_same() {
-    let bench = Bench::new("stopped");
-    let plugin = Plugin::new("stopped", &server(""), "");
-    let (loaded, _exits) = bench.load_manifest(&plugin.manifest, Deadline::after(SOON)).unwrap();
-    let pid = loaded.pid();
-    assert!(std::process::Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
-    let late = flowplug::call::Call::new(Deadline::after(Duration::from_millis(100)));
-    let error = crate::support::order(&loaded, serde_json::Value::Null, &late).unwrap_err();
-    assert_eq!(error.kind(), Kind::Timeout, "{error}");
-    assert!(!loaded.health().ready);
-    let begun = Instant::now();
-    loaded.stop(&Deadline::after(Duration::ZERO));
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    assert!(group(pid).is_empty() && bench.left_behind().is_empty());
-}
-
-#[test]
-fn what_left_the_group_holds_up_neither_an_end_nor_a_stop() {
-    let bench = Bench::new("escaped");
-    let escape = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)";
-    let plugin = Plugin::new("escaped", &server(escape), "");
-    let (loaded, exits) = bench.load_manifest(&plugin.manifest, Deadline::after(SOON)).unwrap();
-    let escaped = children(u32::try_from(loaded.pid()).unwrap());
-    assert_eq!(escaped.len(), 1);
-    assert!(std::process::Command::new("kill").args(["-9", &loaded.pid().to_string()]).status().unwrap().success());
-    assert_eq!(exits.recv_timeout(SOON).unwrap().kind(), Kind::Unavailable);
-    loaded.stop(&Deadline::after(SOON));
-    assert!(bench.left_behind().is_empty());
-    // A process group and a session of its own: only a cgroup or a PID namespace could hold it.
-    assert!(std::process::Command::new("kill").args(["-9", &escaped[0].to_string()]).status().unwrap().success());
 }

@@ -135,6 +135,11 @@ impl Bench {
         Bench { runtime: flowplug::runtime::shared(2).unwrap(), host, context, sockets }
     }
 
+    /// Ready for another plugin after one that was stopped, whose calls this one's must not end with.
+    pub fn again(&mut self) {
+        self.context = PluginContext::new(self.context.identity(), grants(), self.host.clone());
+    }
+
     pub fn load_manifest(&self, manifest: &Manifest, deadline: Deadline) -> Result<(Arc<Plugin>, Receiver<Error>)> {
         let settings = Settings { runtime_dir: Some(self.sockets.clone()) };
         let (told, exits) = channel();
