@@ -44,6 +44,20 @@ func (p *plugin) form(ctx context.Context, who json.RawMessage, values map[strin
 	})
 }
 
+func (p *plugin) input(ctx context.Context, who json.RawMessage, head map[string]any, content json.RawMessage) (json.RawMessage, error) {
+	return guard(ctx, "input", func() (any, error) {
+		listener, ok := p.module.(Listener)
+		if !ok {
+			return nil, unsupported("input")
+		}
+		parsed, err := parseContext(who)
+		if err != nil {
+			return nil, err
+		}
+		return listener.Input(ctx, parsed, head, orNull(content))
+	})
+}
+
 func (p *plugin) rules(ctx context.Context) (json.RawMessage, error) {
 	return guard(ctx, "rules", func() (any, error) { return p.module.Rules(ctx) })
 }

@@ -2,19 +2,9 @@
 
 package sdk
 
-import (
-	"context"
-	"encoding/json"
-)
+import "context"
 
 // What the host calls. alloc and free are in memory_wasm.go.
-
-//go:wasmexport init
-func wasmInit(address, size uint32) uint64 {
-	return call(address, size, func(p *plugin, ctx context.Context, config json.RawMessage) (json.RawMessage, error) {
-		return null, p.init(ctx, config)
-	})
-}
 
 //go:wasmexport is_ready
 func wasmIsReady() int32 {
@@ -25,87 +15,35 @@ func wasmIsReady() int32 {
 	return 0
 }
 
+//go:wasmexport init
+func wasmInit(address, size uint32) uint64 { return call("init", address, size) }
+
 //go:wasmexport bootstrap
-func wasmBootstrap() uint64 {
-	return call(0, 0, func(p *plugin, ctx context.Context, _ none) (json.RawMessage, error) { return p.bootstrap(ctx) })
-}
+func wasmBootstrap() uint64 { return call("bootstrap", 0, 0) }
 
 //go:wasmexport rules
-func wasmRules() uint64 {
-	return call(0, 0, func(p *plugin, ctx context.Context, _ none) (json.RawMessage, error) { return p.rules(ctx) })
-}
+func wasmRules() uint64 { return call("rules", 0, 0) }
 
 //go:wasmexport help
-func wasmHelp() uint64 {
-	return call(0, 0, func(p *plugin, ctx context.Context, _ none) (json.RawMessage, error) { return p.help(ctx) })
-}
-
-type commandParams struct {
-	Context json.RawMessage `json:"context"`
-	Content json.RawMessage `json:"content"`
-}
+func wasmHelp() uint64 { return call("help", 0, 0) }
 
 //go:wasmexport command
-func wasmCommand(address, size uint32) uint64 {
-	return call(address, size, func(p *plugin, ctx context.Context, params commandParams) (json.RawMessage, error) {
-		return p.command(ctx, params.Context, params.Content)
-	})
-}
-
-type formParams struct {
-	Context json.RawMessage            `json:"context"`
-	Values  map[string]json.RawMessage `json:"values"`
-}
+func wasmCommand(address, size uint32) uint64 { return call("command", address, size) }
 
 //go:wasmexport form
-func wasmForm(address, size uint32) uint64 {
-	return call(address, size, func(p *plugin, ctx context.Context, params formParams) (json.RawMessage, error) {
-		values := make(map[string]string, len(params.Values))
-		for name := range params.Values {
-			values[name] = firstText(params.Values, name)
-		}
-		return p.form(ctx, params.Context, values)
-	})
-}
+func wasmForm(address, size uint32) uint64 { return call("form", address, size) }
 
-type abilityParams struct {
-	Operation string          `json:"operation"`
-	Params    json.RawMessage `json:"params"`
-}
+//go:wasmexport input
+func wasmInput(address, size uint32) uint64 { return call("input", address, size) }
 
 //go:wasmexport ability_call
-func wasmAbilityCall(address, size uint32) uint64 {
-	return call(address, size, func(p *plugin, ctx context.Context, params abilityParams) (json.RawMessage, error) {
-		return p.invoke(ctx, params.Operation, params.Params)
-	})
-}
-
-type webhookParams struct {
-	Payload []byte `json:"payload"`
-}
+func wasmAbilityCall(address, size uint32) uint64 { return call("ability_call", address, size) }
 
 //go:wasmexport webhook_convert
-func wasmWebhookConvert(address, size uint32) uint64 {
-	return call(address, size, func(p *plugin, ctx context.Context, params webhookParams) (json.RawMessage, error) {
-		return p.convertWebhook(ctx, params.Payload)
-	})
-}
-
-type oauthParams struct {
-	State string `json:"state"`
-	Code  string `json:"code"`
-}
+func wasmWebhookConvert(address, size uint32) uint64 { return call("webhook_convert", address, size) }
 
 //go:wasmexport oauth_authorize
-func wasmOAuthAuthorize(address, size uint32) uint64 {
-	return call(address, size, func(p *plugin, ctx context.Context, params oauthParams) (json.RawMessage, error) {
-		return p.oauthAuthorize(ctx, params.State)
-	})
-}
+func wasmOAuthAuthorize(address, size uint32) uint64 { return call("oauth_authorize", address, size) }
 
 //go:wasmexport oauth_callback
-func wasmOAuthCallback(address, size uint32) uint64 {
-	return call(address, size, func(p *plugin, ctx context.Context, params oauthParams) (json.RawMessage, error) {
-		return p.oauthCallback(ctx, params.State, params.Code)
-	})
-}
+func wasmOAuthCallback(address, size uint32) uint64 { return call("oauth_callback", address, size) }

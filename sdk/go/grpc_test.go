@@ -50,7 +50,7 @@ func TestBookmarkUnderGoPlugin(t *testing.T) {
 	}
 	ability(t, g, "get", `{"id":"none"}`, "no bookmark with id none")
 	ability(t, g, "create", `{"url":"http://127.0.0.1/none"}`, "GET http://127.0.0.1/none answered 404")
-	ability(t, g, "drop", `{}`, `no operation "drop": there are list, get and create`)
+	ability(t, g, "drop", `{}`, `no operation "drop": there are create, get, list`)
 	if len(h.events) != 2 || h.events[0].Source != "bookmarks" || h.events[0].EventType != "bookmark.created" ||
 		h.events[0].Payload != `{"entity_id":"071d8ec9","title":"Flow \u0026amp; more","url":"http://127.0.0.1/flow"}` {
 		t.Errorf("the events are %v", h.events)

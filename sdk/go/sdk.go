@@ -13,8 +13,9 @@
 //
 //	func main() { sdk.Serve(greeter{}) }
 //
-// What more a plugin can do it says by implementing Ability, WebhookConverter or OAuth beside Module; the manifest declares the same, and
-// a host calls only what the manifest declares. What a plugin can ask of its host is behind Host.
+// What more a plugin can do it says by implementing Ability or Provider (or one of its parts, WebhookConverter and OAuth) beside Module; the
+// manifest declares the same, and a host calls only what the manifest declares. What a plugin can ask of its host is behind Host. Package
+// plugintest runs a plugin in a Go test.
 //
 // # What differs between the two
 //
@@ -76,6 +77,18 @@ type OAuth interface {
 	OAuthAuthorize(ctx context.Context, state string) (url string, err error)
 	// OAuthCallback exchanges the code for a token, which is encoded as a JSON object.
 	OAuthCallback(ctx context.Context, state, code string) (token any, err error)
+}
+
+// Provider is a plugin that stands for an outside service, webhooks and OAuth both. A plugin that has one of them alone implements that one.
+type Provider interface {
+	WebhookConverter
+	OAuth
+}
+
+// Listener is implemented by a Module that wants to hear what is no command. Only WebAssembly has it: gRPC hosts have no call for it.
+type Listener interface {
+	// Input answers what a person sent, as Module's Command does. The head is the host's, and may be nil.
+	Input(ctx context.Context, who Context, head map[string]any, content json.RawMessage) (any, error)
 }
 
 // ModuleBase is the Module that has nothing: it starts, is ready, and answers a command or a form with an error.

@@ -66,23 +66,17 @@ func current() (*plugin, error) {
 }
 
 // call is one call of the host: parameters read, plugin asked, envelope made.
-func call[P any](address, size uint32, run func(*plugin, context.Context, P) (json.RawMessage, error)) uint64 {
+func call(function string, address, size uint32) uint64 {
 	return envelope(func() (json.RawMessage, error) {
 		plugin, err := current()
 		if err != nil {
 			return nil, err
 		}
-		raw, err := parameters(address, size)
+		params, err := parameters(address, size)
 		if err != nil {
 			return nil, err
 		}
-		var params P
-		if len(raw) > 0 {
-			if err := json.Unmarshal(raw, &params); err != nil {
-				return nil, fmt.Errorf("the parameters of the call do not have the shape this function takes: %w", err)
-			}
-		}
-		return run(plugin, context.Background(), params)
+		return plugin.call(context.Background(), function, params)
 	}())
 }
 
@@ -95,6 +89,3 @@ func envelope(data json.RawMessage, err error) uint64 {
 	}
 	return packed(join(`{"error":null,"data":`, orNull(data), `}`))
 }
-
-// none is for the calls without parameters.
-type none = json.RawMessage

@@ -18,7 +18,7 @@ import (
 	sdk "github.com/flowplug/flowplug/sdk/go"
 )
 
-func main() { sdk.Serve(bookmarks{}) }
+func main() { sdk.Serve(newBookmarks()) }
 
 const (
 	capability = "bookmark"
@@ -26,7 +26,17 @@ const (
 )
 
 // bookmarks has no state of its own: all of it is in the host's key-value store.
-type bookmarks struct{ sdk.ModuleBase }
+type bookmarks struct {
+	sdk.ModuleBase
+	sdk.Operations
+}
+
+func newBookmarks() bookmarks {
+	return bookmarks{Operations: sdk.Operations{"list": sdk.Op(list), "get": sdk.Op(get), "create": sdk.Op(create)}}
+}
+
+// request is what get and create are told.
+type request struct{ ID, URL string }
 
 type bookmark struct {
 	ID    string `json:"id"`
@@ -67,31 +77,14 @@ func (bookmarks) Help(context.Context) (map[string][]string, error) {
 	}}, nil
 }
 
-func (bookmarks) Invoke(ctx context.Context, operation string, params json.RawMessage) (any, error) {
-	var asked struct{ ID, URL string }
-	if err := json.Unmarshal(params, &asked); err != nil {
-		return nil, fmt.Errorf("the params of %s must be an object: %w", operation, err)
-	}
-	switch operation {
-	case "list":
-		return list(ctx)
-	case "get":
-		return get(ctx, asked.ID)
-	case "create":
-		return create(ctx, asked.URL)
-	default:
-		return nil, fmt.Errorf("no operation %q: there are list, get and create", operation)
-	}
-}
-
-func list(ctx context.Context) (any, error) {
+func list(ctx context.Context, _ struct{}) (any, error) {
 	ids, err := readIndex(ctx)
 	if err != nil {
 		return nil, err
 	}
 	all := make([]bookmark, 0, len(ids))
 	for _, id := range ids {
-		one, found, err := read[bookmark](ctx, key(id))
+		one, found, err := sdk.Load[bookmark](ctx, key(id))
 		if err != nil {
 			return nil, err
 		}
@@ -102,18 +95,19 @@ func list(ctx context.Context) (any, error) {
 	return sdk.InvokeResult{Capability: capability, Operation: "list", Data: all, Text: fmt.Sprintf("%d bookmark(s)", len(all))}, nil
 }
 
-func get(ctx context.Context, id string) (any, error) {
-	one, found, err := read[bookmark](ctx, key(id))
+func get(ctx context.Context, asked request) (any, error) {
+	one, found, err := sdk.Load[bookmark](ctx, key(asked.ID))
 	if err != nil {
 		return nil, err
 	}
 	if !found {
-		return nil, fmt.Errorf("no bookmark with id %s", id)
+		return nil, fmt.Errorf("no bookmark with id %s", asked.ID)
 	}
 	return sdk.InvokeResult{Capability: capability, Operation: "get", Data: one}, nil
 }
 
-func create(ctx context.Context, url string) (any, error) {
+func create(ctx context.Context, asked request) (any, error) {
+	url := asked.URL
 	title, err := fetchTitle(ctx, url)
 	if err != nil {
 		return nil, err
@@ -141,14 +135,14 @@ func create(ctx context.Context, url string) (any, error) {
 // save stores a bookmark, and its id in the index if it is new there. The store has no transactions: of two bookmarks that are created at the
 // same moment the index can lose one, which then is found by its id alone.
 func save(ctx context.Context, one bookmark) error {
-	if err := write(ctx, key(one.ID), one); err != nil {
+	if err := sdk.Store(ctx, key(one.ID), one); err != nil {
 		return err
 	}
 	ids, err := readIndex(ctx)
 	if err != nil || slices.Contains(ids, one.ID) {
 		return err
 	}
-	return write(ctx, indexKey, append(ids, one.ID))
+	return sdk.Store(ctx, indexKey, append(ids, one.ID))
 }
 
 // fetchTitle asks the host for a page and returns its title as it is written there, or the address if it has none.
@@ -182,25 +176,6 @@ func idOf(url string) string {
 func key(id string) string { return "bookmark/" + id }
 
 func readIndex(ctx context.Context) ([]string, error) {
-	ids, _, err := read[[]string](ctx, indexKey)
+	ids, _, err := sdk.Load[[]string](ctx, indexKey)
 	return ids, err
-}
-
-func read[T any](ctx context.Context, key string) (stored T, found bool, err error) {
-	raw, found, err := sdk.Host(ctx).KVGet(ctx, key)
-	if err != nil || !found {
-		return stored, false, err
-	}
-	if err := json.Unmarshal(raw, &stored); err != nil {
-		return stored, false, fmt.Errorf("what is stored as %s is damaged: %w", key, err)
-	}
-	return stored, true, nil
-}
-
-func write(ctx context.Context, key string, value any) error {
-	raw, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	return sdk.Host(ctx).KVSet(ctx, key, raw)
 }

@@ -86,6 +86,8 @@ func TestErrorsAndPanicsAreEnvelopes(t *testing.T) {
 	}
 	g.fails("init", `{"panic":"in init"}`, "the plugin panicked in init: in init")
 	g.fails("init", `{"fail":"no"}`, "no")
+	g.fails("oauth_authorize", `{"state":1}`, "the parameters of the call do not have the shape this function takes")
+	g.want("ability_call", `{"operation":"echo","params":1,"payload":2,"code":3}`, `{"capability":"echo","operation":"echo","data":1}`)
 	g.fails("command", `[1]`, "the parameters of the call do not have the shape this function takes")
 	g.fails("command", `{`, "the parameters of the call do not have the shape this function takes")
 	g.fails("command", `{"context":[1]}`, "the context of a call must be a JSON object")
@@ -122,7 +124,9 @@ func TestProvider(t *testing.T) {
 	g.want("oauth_callback", `{"state":"s","code":"c"}`, `{"access_token":"token-for-c","state":"s"}`)
 	g.want("form", `{"context":{"Platform":"slack"},"values":{"a":"b","n":1}}`, `{"_type":"InfoMsg","title":"slack","model":{"a":"b","n":"1"}}`)
 	g.want("ability_call", `{"operation":"echo","params":{"a":[1]}}`, `{"capability":"echo","operation":"echo","data":{"a":[1]}}`)
+	g.want("input", `{"context":{},"head":{"n":1},"content":[2]}`, `{"_type":"KVMsg","content":[2],"n":1}`)
 	b := instantiate(t, "bookmark")
+	b.fails("input", `{}`, "unsupported: this plugin has no input")
 	b.fails("webhook_convert", `{"payload":"aGk="}`, "unsupported: this plugin has no webhooks")
 	b.fails("oauth_callback", `{"state":"s","code":"c"}`, "unsupported: this plugin has no OAuth")
 }
