@@ -21,9 +21,11 @@ use crate::manifest::Manifest;
 use crate::sys;
 
 mod artifact;
+mod broker;
 mod calls;
 mod client;
 mod dispatch;
+mod door;
 mod folder;
 mod handshake;
 mod host_service;
@@ -32,6 +34,7 @@ mod logs;
 pub mod pb;
 mod process;
 mod socket;
+mod tls;
 
 pub use dispatch::Function;
 
@@ -91,6 +94,7 @@ struct Inner {
     driven: Option<Runtime>,
     on_driven: Channel,
     on_shared: Channel,
+    broker: broker::Broker,
     folder: Mutex<Option<folder::Folder>>,
     flushed: logs::Flushed,
     call_timeout: Duration,
@@ -122,7 +126,7 @@ impl Plugin {
 
     /// The `Init` call with this config, JSON (`null` if there is none).
     pub fn start(&self, config: &str, call: &Call) -> Result<()> {
-        let request = dispatch::Request::init(config)?;
+        let request = dispatch::Request::init(config, self.inner.broker.offer())?;
         let ready = self.inner.ready(request, "init", call)?;
         let failed = |e: Error| match e.kind() {
             Kind::Plugin | Kind::UnknownFunction => {

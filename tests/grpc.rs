@@ -17,6 +17,8 @@ mod hostile;
 mod processes;
 #[path = "grpc/support.rs"]
 mod support;
+#[path = "grpc/tls.rs"]
+mod tls;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

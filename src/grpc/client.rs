@@ -11,11 +11,10 @@ use crate::call::{Call, Cancel, Deadline, check};
 use crate::error::{Error, Kind, Result, clean};
 use crate::grpc::EXPLANATION;
 use crate::grpc::dispatch::{Reply, Request};
-use crate::grpc::handshake::Address;
 use crate::grpc::pb::flowbot as pb;
 use crate::grpc::pb::flowbot::plugin_service_client::PluginServiceClient;
 use crate::grpc::process::Process;
-use crate::grpc::socket::Socket;
+use crate::grpc::socket::Target;
 
 /// The metadata by which a plugin tells for which call it calls its host.
 pub(super) const CALL_ID: &str = "flowplug-call";
@@ -24,14 +23,15 @@ pub(super) const CALL_ID: &str = "flowplug-call";
 const WINDOW: (u32, u32) = (1 << 20, 4 << 20);
 
 /// A connection, made at its first call, whose work is done by whoever drives this runtime.
-pub(super) fn connection(runtime: &Handle, address: &Address) -> Channel {
+pub(super) fn connection(runtime: &Handle, target: &Target) -> Channel {
     let _context = runtime.enter();
-    let address = address.clone();
+    let target = target.clone();
+    let address = if target.tls.is_some() { "https://localhost" } else { "http://localhost" };
     let connect = tower::service_fn(move |_: Uri| {
-        let address = address.clone();
-        async move { Socket::connect(address).await.map(hyper_util::rt::TokioIo::new) }
+        let target = target.clone();
+        async move { target.connect().await.map(hyper_util::rt::TokioIo::new) }
     });
-    Endpoint::from_static("http://localhost")
+    Endpoint::from_static(address)
         .initial_stream_window_size(WINDOW.0)
         .initial_connection_window_size(WINDOW.1)
         .connect_with_connector_lazy(connect)
@@ -216,6 +216,15 @@ fn understand(status: &Status) -> Option<Error> {
     };
     let error = Error::new(kind, text).with_detail("grpc_status", i32::from(code));
     Some(if kind == Kind::Timeout { error } else { error.with_plugin_message(status.message()) })
+}
+
+/// The innermost reason of a status.
+pub(super) fn reason(status: &Status) -> String {
+    let mut deepest = std::error::Error::source(status);
+    while let Some(inner) = deepest.and_then(std::error::Error::source) {
+        deepest = Some(inner);
+    }
+    deepest.map_or_else(|| clean(status.message(), 200), |reason| clean(&reason.to_string(), 200))
 }
 
 /// `grpc.health.v1.Health/Check("plugin")`: any answer, also that there is no such service, shows that gRPC is spoken.

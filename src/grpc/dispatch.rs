@@ -112,10 +112,10 @@ impl Request {
         })
     }
 
-    /// The first call of a process's life.
-    pub(super) fn init(config: &str) -> Result<Self> {
+    /// The first call of a process's life; `host_broker_id` is the host service's number at the broker.
+    pub(super) fn init(config: &str, host_broker_id: u32) -> Result<Self> {
         let config = if config.is_empty() { None } else { Some(read::<&RawValue>(config.as_bytes())?) };
-        Ok(Request::Init(pb::InitRequest { config: json_text(config), host_broker_id: 0 }))
+        Ok(Request::Init(pb::InitRequest { config: json_text(config), host_broker_id }))
     }
 
     /// Its size on the wire, in bytes.

@@ -7,21 +7,17 @@ use std::time::Duration;
 
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
-use tonic::metadata::MetadataMap;
-use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Request, Response, Status};
 
-use crate::call::{Cancel, Chain, Deadline};
+use crate::call::{Chain, Deadline};
 use crate::error::{Error, Kind, Result};
 use crate::grpc::calls::Calls;
 use crate::grpc::client::CALL_ID;
+use crate::grpc::door::{Door, Key, Place};
 use crate::grpc::pb::flowbot as pb;
 use crate::grpc::pb::flowbot::host_service_server::{HostService, HostServiceServer};
+use crate::grpc::tls::Tls;
 use crate::host::{Caller, HttpRequest, Level, PluginContext};
-
-/// Host calls of one plugin that are answered at once; more wait.
-const AT_ONCE: usize = 32;
 
 /// How long a host call may take that belongs to no call and names no deadline.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -31,42 +27,35 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub(super) struct Service {
     context: Arc<PluginContext>,
     calls: Arc<Calls>,
-    room: Arc<Semaphore>,
 }
 
 impl Service {
-    pub(super) fn new(context: Arc<PluginContext>, calls: Arc<Calls>) -> Self {
-        Service { context, calls, room: Arc::new(Semaphore::new(AT_ONCE)) }
+    pub(super) fn new(context: Arc<PluginContext>, calls: Arc<Calls>) -> Arc<Self> {
+        Arc::new(Service { context, calls })
     }
 
-    /// Serves the plugin that knows the token, on every connection to the listener, until its process is gone. What had
-    /// left the process's group and lives on is refused then.
-    pub(super) async fn serve(self, listener: tokio::net::UnixListener, token: String, gone: Cancel) {
+    /// Serves the plugin, which comes to the listener with the key, until its process is gone.
+    pub(super) async fn serve(self: Arc<Self>, door: Door, listener: tokio::net::UnixListener, key: Key, tls: Option<Tls>) {
         let size = usize::try_from(self.context.grants().message_size).unwrap_or(usize::MAX);
-        let service = HostServiceServer::new(self).max_decoding_message_size(size).max_encoding_message_size(size);
-        let ended = gone.clone();
-        let guarded = InterceptedService::new(service, move |request: Request<()>| authorize(request, &token, &ended));
-        let connections = tokio_stream::wrappers::UnixListenerStream::new(listener);
-        let server = tonic::transport::Server::builder().max_concurrent_streams(AT_ONCE as u32).serve_with_incoming(guarded, connections);
-        tokio::select! {
-            _ = server => (),
-            () = gone.cancelled() => (),
-        }
+        let service = HostServiceServer::from_arc(self).max_decoding_message_size(size).max_encoding_message_size(size);
+        door.serve(service, listener, key, tls).await;
     }
 
     /// Answers one request on a thread that may block, on behalf of the call whose id came with it.
-    async fn answer<R: Send + 'static>(
+    async fn answer<M: Send + 'static, R: Send + 'static>(
         &self,
-        metadata: &MetadataMap,
-        work: impl FnOnce(&Caller<'_>) -> Result<R> + Send + 'static,
+        request: Request<M>,
+        work: impl FnOnce(&Caller<'_>, M) -> Result<R> + Send + 'static,
     ) -> Result<R> {
         let lost = |_| Error::new(Kind::Internal, "The host call was not answered: its callback panicked, or the host is closing.");
-        let room = self.room.clone().acquire_owned().await.map_err(|_| Error::new(Kind::Unavailable, "The host is closing."))?;
+        let (metadata, mut extensions, message) = request.into_parts();
+        let place = extensions.remove::<Place>();
         let own = metadata.get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
         let flight = metadata.get(CALL_ID).and_then(|id| self.calls.find(id.to_str().ok()?));
         let context = self.context.clone();
         let answered = tokio::task::spawn_blocking(move || {
-            let _room = room;
+            // Taken until the answer is there, also if nobody waits for it any more.
+            let _place = place;
             let deadline = match (&flight, own) {
                 (Some(flight), Some(own)) => flight.call.deadline.clone().at_most(own),
                 (Some(flight), None) => flight.call.deadline.clone(),
@@ -85,27 +74,10 @@ impl Service {
                 cancel: flight.as_ref().and_then(|flight| flight.call.cancel.as_ref()),
                 chain,
             };
-            chain.scope(|| work(&caller))
+            chain.scope(|| work(&caller, message))
         });
         answered.await.map_err(lost)?
     }
-}
-
-/// Lets a request through that carries the plugin's own token, while its process lives.
-fn authorize(request: Request<()>, token: &str, gone: &Cancel) -> Result<Request<()>, Status> {
-    if gone.is_set() {
-        return Err(Status::unavailable("The plugin's process has ended."));
-    }
-    let given = request.metadata().get("authorization").and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    if given.is_some_and(|given| same(given, token.as_bytes())) {
-        return Ok(request);
-    }
-    Err(Status::unauthenticated("Send the metadata \"authorization: Bearer <token>\" with the token in FLOWBOT_HOST_TOKEN."))
-}
-
-/// Whether two texts are the same, in a time that does not tell where they differ.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (a, b)| differ | std::hint::black_box(a ^ b)) == 0
 }
 
 /// The value of `grpc-timeout`: at most eight digits and a unit.
@@ -146,8 +118,7 @@ fn status(error: Error) -> Status {
 #[tonic::async_trait]
 impl HostService for Service {
     async fn get_config(&self, request: Request<pb::GetConfigRequest>) -> Result<Response<pb::GetConfigResponse>, Status> {
-        let (metadata, _, m) = request.into_parts();
-        let found = self.answer(&metadata, move |caller| {
+        let found = self.answer(request, |caller, m| {
             let value = caller.get_config(&m.key)?.unwrap_or_default();
             String::from_utf8(value).map_err(|_| Error::new(Kind::Host, "The value is not UTF-8, and the protocol carries text."))
         });
@@ -158,10 +129,9 @@ impl HostService for Service {
     }
 
     async fn log(&self, request: Request<pb::LogRequest>) -> Result<Response<()>, Status> {
-        let (metadata, _, m) = request.into_parts();
-        let mut fields: Vec<_> = m.fields.into_iter().collect();
-        fields.sort();
-        let logged = self.answer(&metadata, move |caller| {
+        let logged = self.answer(request, |caller, m| {
+            let mut fields: Vec<_> = m.fields.into_iter().collect();
+            fields.sort();
             caller.log(Level::from_name(&m.level), &m.message, &fields);
             Ok(())
         });
@@ -169,8 +139,7 @@ impl HostService for Service {
     }
 
     async fn kv_get(&self, request: Request<pb::KvGetRequest>) -> Result<Response<pb::KvGetResponse>, Status> {
-        let (metadata, _, m) = request.into_parts();
-        Ok(Response::new(match self.answer(&metadata, move |caller| caller.kv_get(&m.key)).await {
+        Ok(Response::new(match self.answer(request, |caller, m| caller.kv_get(&m.key)).await {
             Ok(Some(value)) => pb::KvGetResponse { value, error: String::new(), missing: false },
             Ok(None) => pb::KvGetResponse { value: Vec::new(), error: String::new(), missing: true },
             Err(e) => pb::KvGetResponse { value: Vec::new(), error: e.to_string(), missing: false },
@@ -178,18 +147,15 @@ impl HostService for Service {
     }
 
     async fn kv_set(&self, request: Request<pb::KvSetRequest>) -> Result<Response<()>, Status> {
-        let (metadata, _, m) = request.into_parts();
-        self.answer(&metadata, move |caller| caller.kv_set(&m.key, &m.value)).await.map(Response::new).map_err(status)
+        self.answer(request, |caller, m| caller.kv_set(&m.key, &m.value)).await.map(Response::new).map_err(status)
     }
 
     async fn kv_delete(&self, request: Request<pb::KvDeleteRequest>) -> Result<Response<()>, Status> {
-        let (metadata, _, m) = request.into_parts();
-        self.answer(&metadata, move |caller| caller.kv_delete(&m.key)).await.map(Response::new).map_err(status)
+        self.answer(request, |caller, m| caller.kv_delete(&m.key)).await.map(Response::new).map_err(status)
     }
 
     async fn http_request(&self, request: Request<pb::HttpCallRequest>) -> Result<Response<pb::HttpCallResponse>, Status> {
-        let (metadata, _, m) = request.into_parts();
-        let answered = self.answer(&metadata, move |caller| {
+        let answered = self.answer(request, |caller, m| {
             let mut headers: Vec<(&str, &str)> = m.headers.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
             headers.sort_unstable();
             caller.http_request(&HttpRequest { method: &m.method, url: &m.url, headers: &headers, body: &m.body })
@@ -201,8 +167,7 @@ impl HostService for Service {
     }
 
     async fn emit_event(&self, request: Request<pb::EmitEventRequest>) -> Result<Response<()>, Status> {
-        let (metadata, _, m) = request.into_parts();
-        let emitted = self.answer(&metadata, move |caller| caller.emit_event(&event(&m)?));
+        let emitted = self.answer(request, |caller, m| caller.emit_event(&event(&m)?));
         emitted.await.map(Response::new).map_err(status)
     }
 }
@@ -257,6 +222,5 @@ mod tests {
         assert_eq!(made(r#" {"n": 1.10} "#).unwrap(), r#"{"event_type":"t","source":"s\"","data":{"n": 1.10}}"#);
         assert_eq!(made("").unwrap(), r#"{"event_type":"t","source":"s\"","data":{}}"#);
         assert_eq!(made("[1]").unwrap_err().kind(), Kind::InvalidArgument);
-        assert!(same(b"abc", b"abc") && !same(b"abc", b"abd") && !same(b"abc", b"ab"));
     }
 }

@@ -10,13 +10,17 @@ use tonic::transport::Channel;
 
 use crate::call::{Call, Cancel};
 use crate::error::{Error, Kind, Result, clean};
+use crate::grpc::broker::{Broker, listen};
 use crate::grpc::calls::Calls;
+use crate::grpc::door::{Door, Key};
 use crate::grpc::folder::Folder;
 use crate::grpc::handshake::{self, Address};
 use crate::grpc::host_service::Service;
 use crate::grpc::logs::{Lines, Output, Stream};
 use crate::grpc::pb::go_plugin::{StdioData, grpc_stdio_client::GrpcStdioClient, stdio_data};
 use crate::grpc::process::{Host, Process, Said};
+use crate::grpc::socket::Target;
+use crate::grpc::tls::Identity;
 use crate::grpc::{EXPLANATION, HOST_SOCKET, Inner, OnExit, Settings, artifact, client, elsewhere, first};
 use crate::host::PluginContext;
 use crate::manifest::{GrpcConfig, Manifest, Tls};
@@ -34,10 +38,6 @@ pub(super) fn load(
     call: &Call,
 ) -> Result<Inner> {
     let config = manifest.grpc.as_ref().ok_or_else(|| Error::new(Kind::InvalidManifest, "grpc config required"))?;
-    if config.tls == Tls::Required {
-        let text = "grpc.tls: required is not supported by this version; leave it off: the plugin's socket is in a folder that only this user can enter.";
-        return Err(Error::new(Kind::Unsupported, text));
-    }
     let mut call = call.clone();
     call.deadline = call.deadline.at_most(config.start_timeout).at_most(context.grants().load_timeout);
     call.check()?;
@@ -48,21 +48,31 @@ pub(super) fn load(
     let calls = Arc::new(Calls::default());
     let gone = Cancel::new();
     let token = token()?;
-    serve_host(shared, &folder, Service::new(context.clone(), calls.clone()), &token, &gone)?;
+    let (service, door) = (Service::new(context.clone(), calls.clone()), Door::new(gone.clone()));
+    let direct = listen(shared, &folder.path().join(HOST_SOCKET))?;
+    shared.spawn(service.clone().serve(door.clone(), direct, Key::Token(token.as_str().into()), None));
+    let identity = (config.tls == Tls::Required).then(Identity::new).transpose().inspect_err(|_| gone.cancel())?;
 
-    let host = Host { folder: folder.path(), token: &token, gone: &gone };
+    let certificate = identity.as_ref().map(Identity::pem);
+    let host = Host { folder: folder.path(), token: &token, certificate, gone: &gone };
     let (process, pipes) = Process::launch(shared, program, config, host, output.clone()).inspect_err(|_| gone.cancel())?;
     let watcher = Watcher::default();
     let (told, lost) = (watcher.clone(), process.clone());
-    let met =
-        process.tend(shared, pipes, move || tell(&told, &lost)).and_then(|said| meet(shared, &process, said, &context, &call, config));
-    let (address, on_shared) = met.inspect_err(|_| {
+    let met = process
+        .tend(shared, pipes, move || tell(&told, &lost))
+        .and_then(|said| meet(shared, &process, said, &context, &call, config, identity));
+    let met = met.and_then(|(target, connection)| {
+        let (broker, listener) = Broker::open(shared, connection.clone(), folder.path(), gone.clone())?;
+        shared.spawn(service.serve(door, listener, Key::Listener, target.tls.clone()));
+        Ok((target, connection, broker))
+    });
+    let (target, on_shared, broker) = met.inspect_err(|_| {
         give_up(&process);
         gone.cancel();
     })?;
     forward_stdio(shared, on_shared.clone(), output, gone);
     arm(&watcher, &process, on_exit)?;
-    let on_driven = client::connection(driven.handle(), &address);
+    let on_driven = client::connection(driven.handle(), &target);
     let call_timeout = config.call_timeout;
     Ok(Inner {
         context,
@@ -72,6 +82,7 @@ pub(super) fn load(
         driven: Some(driven),
         on_driven,
         on_shared,
+        broker,
         folder: Mutex::new(Some(folder)),
         flushed,
         call_timeout,
@@ -85,15 +96,6 @@ fn token() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn serve_host(shared: &Handle, folder: &Folder, service: Service, token: &str, gone: &Cancel) -> Result<()> {
-    let path = folder.path().join(HOST_SOCKET);
-    let _context = shared.enter();
-    let listener = tokio::net::UnixListener::bind(&path)
-        .map_err(|e| Error::new(Kind::Io, format!("The socket {} cannot be made: {e}.", path.display())))?;
-    shared.spawn(service.serve(listener, token.to_owned(), gone.clone()));
-    Ok(())
-}
-
 /// Waits for the handshake, connects, and sees that gRPC is spoken there.
 fn meet(
     shared: &Handle,
@@ -102,29 +104,33 @@ fn meet(
     context: &Arc<PluginContext>,
     call: &Call,
     config: &GrpcConfig,
-) -> Result<(Address, Channel)> {
+    identity: Option<Identity>,
+) -> Result<(Target, Channel)> {
     let (own, call, ending) = (process.clone(), call.clone(), context.ending.clone());
-    let (tcp, runtime, start_timeout) = (context.grants().tcp, shared.clone(), config.start_timeout);
+    let terms = handshake::Terms { tcp: context.grants().tcp, tls: identity.is_some() };
+    let (runtime, start_timeout) = (shared.clone(), config.start_timeout);
     elsewhere(shared, async move {
         let moment = call.deadline.moment();
         let cancels = [call.cancel.as_ref(), Some(&ending)];
         let fail = |e: Error| own.with_last_words(e);
         let late = |e: Error, what: &str| if e.kind() == Kind::Timeout { too_late(what, start_timeout) } else { e };
         let said = handshake_line(&own, said, cancels, moment).await.map_err(|e| fail(late(e, "print its handshake")))?;
-        let address = handshake::parse(&said, tcp).map_err(fail)?;
-        if let Address::Unix(path) = &address {
+        let said = handshake::parse(&said, terms).map_err(fail)?;
+        if let Address::Unix(path) = &said.address {
             is_socket(path).map_err(fail)?;
         }
-        let connection = client::connection(&runtime, &address);
+        let tls = identity.zip(said.certificate).map(|(own, other)| own.with(other)).transpose().map_err(fail)?;
+        let target = Target { address: said.address, tls };
+        let connection = client::connection(&runtime, &target);
         let speaks = async {
             tokio::select! {
                 biased;
-                spoken = client::speaks_grpc(&connection) => spoken.map_err(|status| clean(status.message(), 200)),
+                spoken = client::speaks_grpc(&connection) => spoken.map_err(|status| client::reason(&status)),
                 () = own.gone.cancelled() => Err(String::new()),
             }
         };
         match first(speaks, cancels, moment).await.map_err(|e| fail(late(e, "answer on its socket")))? {
-            Ok(()) => Ok((address, connection)),
+            Ok(()) => Ok((target, connection)),
             Err(why) => Err(not_grpc(&own, &why, explained_by(moment)).await),
         }
     })?

@@ -48,6 +48,8 @@ pub(super) struct Process {
 pub(super) struct Host<'a> {
     pub(super) folder: &'a Path,
     pub(super) token: &'a str,
+    /// The host's certificate, PEM, where TLS is asked for.
+    pub(super) certificate: Option<String>,
     pub(super) gone: &'a Cancel,
 }
 
@@ -220,6 +222,10 @@ fn environment(own: &BTreeMap<String, String>, host: &Host<'_>) -> Vec<(OsString
         ("FLOWBOT_HOST_ADDRESS".into(), address),
         ("FLOWBOT_HOST_TOKEN".into(), host.token.into()),
     ]);
+    if let Some(certificate) = &host.certificate {
+        // go-plugin turns TLS on wherever this is set.
+        variables.insert("PLUGIN_CLIENT_CERT".into(), certificate.into());
+    }
     variables.into_iter().collect()
 }
 

@@ -9,7 +9,25 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::grpc::handshake::Address;
+use crate::grpc::tls::{Stream, Tls};
 use crate::sys::process::send;
+
+/// Where a plugin is, and how it is spoken to there.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) address: Address,
+    pub(super) tls: Option<Tls>,
+}
+
+impl Target {
+    pub(super) async fn connect(&self) -> io::Result<Stream<Socket>> {
+        let socket = Socket::connect(&self.address).await?;
+        match &self.tls {
+            Some(tls) => tls.connect(socket).await,
+            None => Ok(Stream::Plain(socket)),
+        }
+    }
+}
 
 /// A socket that is written to without raising SIGPIPE: the thread that drives it may be the embedding program's, where
 /// the default action would end the program when a plugin dies.
@@ -20,7 +38,7 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    pub(super) async fn connect(address: Address) -> io::Result<Self> {
+    async fn connect(address: &Address) -> io::Result<Self> {
         match address {
             Address::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
             Address::Tcp(address) => {

@@ -82,8 +82,6 @@ fn a_program_that_cannot_run_says_why() {
         sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(&pinned)).iter().map(|b| format!("{b:02x}")).collect();
     let error = Plugin::new("digest-of-script", &pinned, &format!("  sha256: {digest}\n")).fails(&bench);
     assert!(error.message().contains("exit status 7. Its last words: pinned"), "{error}");
-    let error = Plugin::new("tls-asked", &script("exit 0"), "  tls: required\n").fails(&bench);
-    assert_eq!(error.kind(), Kind::Unsupported);
 }
 
 #[test]

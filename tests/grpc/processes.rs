@@ -58,7 +58,7 @@ fn what_gives_no_handshake_that_can_be_used_is_told_which_and_leaves_nothing() {
         ("say", "1|1|unix|/nonexistent/socket|grpc", Kind::LoadFailed, "cannot be reached"),
         ("say", "1|1|unix|/dev/null|grpc", Kind::LoadFailed, "is not a socket"),
         ("say", "1|1|tcp|127.0.0.1:1|grpc", Kind::PermissionDenied, "tcp: true"),
-        ("say", &format!("1|1|unix|/tmp/x|grpc|{cert}"), Kind::Unsupported, "TLS"),
+        ("say", &format!("1|1|unix|/tmp/x|grpc|{cert}"), Kind::LoadFailed, "TLS was not asked"),
         ("deaf", "", Kind::Timeout, "did not answer on its socket in time"),
         ("mute", "", Kind::Timeout, "did not answer on its socket in time"),
         ("garbage", "", Kind::LoadFailed, "does not speak gRPC"),

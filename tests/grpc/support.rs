@@ -150,7 +150,11 @@ impl Bench {
 
     /// Loads and starts one of the plugins that `make plugins` builds.
     pub fn start(&self, plugin: &str, config: &str) -> (Arc<Plugin>, Receiver<Error>) {
-        let (plugin, exits) = self.load_manifest(&built(plugin), Deadline::after(SOON)).unwrap();
+        self.start_manifest(&built(plugin), config)
+    }
+
+    pub fn start_manifest(&self, manifest: &Manifest, config: &str) -> (Arc<Plugin>, Receiver<Error>) {
+        let (plugin, exits) = self.load_manifest(manifest, Deadline::after(SOON)).unwrap();
         self.context.set_config(serde_json::from_str(config).unwrap());
         plugin.start(config, &soon()).unwrap();
         (plugin, exits)
@@ -173,6 +177,13 @@ pub fn built(name: &str) -> Manifest {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins").join(name);
     assert!(folder.join("plugin.yaml").exists(), "{} is not there: run `make plugins`", folder.display());
     Manifest::read(&folder, true).unwrap()
+}
+
+/// The same with more in its `grpc` section, which is the last.
+pub fn built_with(name: &str, more: &str) -> Manifest {
+    let manifest = built(name);
+    let text = std::fs::read_to_string(manifest.base_dir().join("plugin.yaml")).unwrap() + more;
+    Manifest::parse(text.as_bytes(), manifest.base_dir(), true).unwrap()
 }
 
 /// A call that has time.

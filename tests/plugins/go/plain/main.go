@@ -1,12 +1,15 @@
 // Command plain is a plugin by somebody who has never heard of this project's SDK: hashicorp/go-plugin, and code generated from the protocol.
 //
 // It answers a command with its content, an ability's operation with its params, and keeps the default for everything else, which is gRPC's
-// Unimplemented. It logs the way go-plugin's plugins do.
+// Unimplemented. It logs the way go-plugin's plugins do. A host that offers its services by the broker is dialled in Init, and asked by
+// commands: see ask.go.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -19,16 +22,40 @@ import (
 type service struct {
 	pb.UnimplementedPluginServiceServer
 	logger hclog.Logger
+	broker *plugin.GRPCBroker
+	host   *grpc.ClientConn
 }
 
+// Init dials the host where it is offered. A config with `idle_ms` makes that connection go idle after so long without a call.
 func (s *service) Init(_ context.Context, request *pb.InitRequest) (*pb.InitResponse, error) {
 	s.logger.Info("plain is starting", "config", request.GetConfig())
+	if id := request.GetHostBrokerId(); id != 0 {
+		var config struct {
+			Idle int `json:"idle_ms"`
+		}
+		_ = json.Unmarshal([]byte(request.GetConfig()), &config)
+		var err error
+		if config.Idle == 0 {
+			s.host, err = s.broker.Dial(id)
+		} else {
+			s.host, err = s.broker.DialWithOptions(id, grpc.WithIdleTimeout(time.Duration(config.Idle)*time.Millisecond))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	return &pb.InitResponse{}, nil
 }
 
-func (s *service) Command(_ context.Context, request *pb.CommandRequest) (*pb.CommandResponse, error) {
+func (s *service) Command(ctx context.Context, request *pb.CommandRequest) (*pb.CommandResponse, error) {
 	if request.GetContent() == "" {
 		return &pb.CommandResponse{Error: "say something"}, nil
+	}
+	if answer, err, asked := s.ask(ctx, request.GetContent()); asked {
+		if err != nil {
+			return &pb.CommandResponse{Error: err.Error()}, nil
+		}
+		return &pb.CommandResponse{Payload: answer}, nil
 	}
 	return &pb.CommandResponse{Payload: request.GetContent()}, nil
 }
@@ -46,7 +73,8 @@ type grpcPlugin struct {
 	service *service
 }
 
-func (p *grpcPlugin) GRPCServer(_ *plugin.GRPCBroker, server *grpc.Server) error {
+func (p *grpcPlugin) GRPCServer(broker *plugin.GRPCBroker, server *grpc.Server) error {
+	p.service.broker = broker
 	pb.RegisterPluginServiceServer(server, p.service)
 	return nil
 }
