@@ -247,15 +247,15 @@ impl Inner {
         let turn = async {
             tokio::select! {
                 biased;
-                turn = self.calls.turn() => turn,
-                // It is told why when it tries.
-                () = self.process.gone.cancelled() => None,
+                turn = self.calls.turn() => Ok(turn),
+                () = self.process.gone.cancelled() => Err(self.process.ended_briefly(Kind::Unavailable, "The call was not made")),
             }
         };
-        first(turn, [ready.call.cancel.as_ref(), Some(&self.context.ending)], ready.call.deadline.moment()).await.map_err(|e| match e.kind() {
-            Kind::Timeout => Error::new(Kind::Timeout, "The deadline of the call passed while it waited for its turn: the plugin has as many calls in flight as it is given at once."),
-            _ => e,
-        })
+        let late =
+            "The deadline of the call passed while it waited for its turn: the plugin has as many calls in flight as it is given at once.";
+        first(turn, [ready.call.cancel.as_ref(), Some(&self.context.ending)], ready.call.deadline.moment())
+            .await
+            .unwrap_or_else(|e| Err(if e.kind() == Kind::Timeout { Error::new(e.kind(), late) } else { e }))
     }
 
     /// Runs a call on this thread, which drives the connection meanwhile. A thread that is inside a runtime already (one of

@@ -22,8 +22,8 @@ const LINE_MAX: usize = 64 * 1024;
 const QUEUE: usize = 1024;
 /// The lines of standard error that a crash report keeps, and the bytes of each.
 const TAIL: (usize, usize) = (20, 512);
-/// The lines from a crash message on that are kept: Go prints every goroutine after it.
-const CRASH_LINES: usize = 40;
+/// The bytes from a crash message on that are kept (Go prints every goroutine after it), and what a line counts beside its own.
+const CRASH: (usize, usize) = (64 * 1024, 32);
 
 /// Which stream a line came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,14 @@ struct Shared {
     second: Instant,
     taken: u32,
     tail: VecDeque<String>,
-    crash: Vec<String>,
+    crash: Crash,
+}
+
+/// What a crash printed, blank lines included, as far as there is room.
+#[derive(Debug, Default)]
+struct Crash {
+    lines: Vec<String>,
+    bytes: usize,
 }
 
 /// Tells when everything has been handed over.
@@ -86,18 +93,18 @@ impl Output {
             .name("flowplug-log".into())
             .spawn(hand_over)
             .map_err(|e| Error::new(Kind::Io, format!("The system refused a thread for a plugin's log: {e}.")))?;
-        let shared = Shared { lines: Some(lines), second: Instant::now(), taken: 0, tail: VecDeque::new(), crash: Vec::new() };
+        let shared = Shared { lines: Some(lines), second: Instant::now(), taken: 0, tail: VecDeque::new(), crash: Crash::default() };
         Ok((Arc::new(Output { dropped, rate, shared: Mutex::new(shared) }), Flushed(Mutex::new(done))))
     }
 
     /// Takes one line, without its end.
     pub(super) fn line(&self, stream: Stream, line: &[u8]) {
-        if line.is_empty() {
-            return;
-        }
         let mut shared = self.shared();
         if stream == Stream::Stderr {
             shared.remember(line);
+        }
+        if line.is_empty() {
+            return;
         }
         if shared.second.elapsed() >= Duration::from_secs(1) {
             (shared.second, shared.taken) = (Instant::now(), 0);
@@ -117,8 +124,15 @@ impl Output {
 
     /// What to show when the process has ended: what a crash printed, or else the last lines of standard error.
     pub(super) fn last_words(&self) -> Vec<String> {
+        let Shared { tail, crash: Crash { lines, .. }, .. } = &*self.shared();
+        let said = lines.len() - lines.iter().rev().take_while(|line| line.is_empty()).count();
+        if said == 0 { tail.iter().cloned().collect() } else { lines.iter().take(said).cloned().collect() }
+    }
+
+    /// The one line of them that says most: how a crash begins, or else the very last.
+    pub(super) fn epitaph(&self) -> Option<String> {
         let shared = self.shared();
-        if shared.crash.is_empty() { shared.tail.iter().cloned().collect() } else { shared.crash.clone() }
+        shared.crash.lines.first().or(shared.tail.back()).cloned()
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -128,16 +142,34 @@ impl Output {
 
 impl Shared {
     fn remember(&mut self, line: &[u8]) {
+        if is_crash(line) {
+            // The last is the one that it died of.
+            self.crash = Crash::default();
+            self.crash.take(line);
+        } else if !self.crash.lines.is_empty() {
+            self.crash.take(line);
+        }
         let (lines, bytes) = TAIL;
-        let start = line.get(..bytes.min(line.len())).unwrap_or_default();
-        if (is_crash(line) || !self.crash.is_empty()) && self.crash.len() < CRASH_LINES {
-            self.crash.push(clean(&String::from_utf8_lossy(start), bytes));
+        if !line.is_empty() {
+            if self.tail.len() == lines {
+                self.tail.pop_front();
+            }
+            self.tail.push_back(text(line, bytes));
         }
-        if self.tail.len() == lines {
-            self.tail.pop_front();
-        }
-        self.tail.push_back(clean(&String::from_utf8_lossy(start), bytes));
     }
+}
+
+impl Crash {
+    fn take(&mut self, line: &[u8]) {
+        let (bytes, each) = CRASH;
+        let Some(room) = bytes.checked_sub(self.bytes) else { return };
+        self.bytes += line.len() + each;
+        self.lines.push(if line.len() <= room { text(line, room) } else { "… (the rest is not kept)".to_owned() });
+    }
+}
+
+fn text(line: &[u8], bytes: usize) -> String {
+    clean(&String::from_utf8_lossy(line.get(..bytes.min(line.len())).unwrap_or_default()), bytes)
 }
 
 /// Whether Go's runtime begins to say why it ends.
@@ -254,6 +286,27 @@ mod tests {
             let (found, said, _) = understand(text);
             assert_eq!((found, said.as_str()), (level, message), "{text}");
         }
+    }
+
+    #[test]
+    fn a_crash_is_kept_whole_within_its_bound() {
+        let mut shared = Shared { lines: None, second: Instant::now(), taken: 0, tail: VecDeque::new(), crash: Crash::default() };
+        for line in ["before", "panic: recovered", "more", "panic: the real one", "", "goroutine 1 [running]:", "main.main()"] {
+            shared.remember(line.as_bytes());
+        }
+        assert_eq!(shared.crash.lines, ["panic: the real one", "", "goroutine 1 [running]:", "main.main()"]);
+        assert_eq!(shared.tail.len(), 6);
+        for _ in 0..1000 {
+            shared.remember(&[b'x'; 1000]);
+        }
+        assert!((64..70).contains(&shared.crash.lines.len()), "{}", shared.crash.lines.len());
+        assert!(shared.crash.lines.last().unwrap().contains("not kept"));
+        shared.remember(b"fatal error: again");
+        for _ in 0..CRASH.0 {
+            shared.remember(b"");
+        }
+        assert!((2000..2100).contains(&shared.crash.lines.len()), "{}", shared.crash.lines.len());
+        assert_eq!(shared.crash.lines[0], "fatal error: again");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::call::{Cancel, Deadline, wait};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, clean};
 use crate::grpc::artifact::{self, Program};
 use crate::grpc::handshake;
 use crate::grpc::logs::{Lines, Output, Stream};
@@ -179,16 +179,19 @@ impl Process {
 
     /// The end of the process as an error: how it ended, and the last it said.
     pub(super) fn ended(&self, kind: Kind, what: &str) -> Error {
-        let (how, name, number) = match self.exit.get() {
-            Some(Exit::Status(status)) => (format!("with exit status {status}"), "exit_status", *status),
-            Some(Exit::Signal(signal)) => (format!("by signal {signal}"), "signal", *signal),
-            Some(Exit::Unknown) | None => ("with a status that is not known".to_owned(), "exit_status", -1),
+        self.with_last_words(self.ended_briefly(kind, what))
+    }
+
+    /// The same with one line of what it said, for calls of which there may be very many.
+    pub(super) fn ended_briefly(&self, kind: Kind, what: &str) -> Error {
+        let (how, detail) = match self.exit.get() {
+            Some(Exit::Status(status)) => (format!("with exit status {status}"), Some(("exit_status", *status))),
+            Some(Exit::Signal(signal)) => (format!("by signal {signal}"), Some(("signal", *signal))),
+            Some(Exit::Unknown) | None => ("with a status that is not known".to_owned(), None),
         };
-        let words = self.output.last_words();
-        let tail = words.last().map_or_else(String::new, |last| format!(" Its last words: {last}"));
-        let error = Error::new(kind, format!("{what}: its process ended {how}.{tail}"));
-        let error = if matches!(self.exit.get(), Some(Exit::Unknown) | None) { error } else { error.with_detail(name, number) };
-        error.with_detail("stderr", words.into_iter().map(Value::from).collect::<Vec<_>>())
+        let words = self.output.epitaph().map_or_else(String::new, |words| format!(" Its last words: {}", clean(&words, 500)));
+        let error = Error::new(kind, format!("{what}: its process ended {how}.{words}"));
+        detail.into_iter().fold(error, |error, (name, number)| error.with_detail(name, number))
     }
 
     /// An error that has the last lines of standard error in its details.

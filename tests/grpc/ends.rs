@@ -54,6 +54,60 @@ fn a_kill_is_told_with_its_signal_and_what_a_crash_printed() {
     assert!(bench.left_behind().is_empty());
 }
 
+/// A plugin on go-plugin alone.
+fn obey(plugin: &flowplug::grpc::Plugin, what: &str) -> flowplug::error::Result<serde_json::Value> {
+    crate::support::call(plugin, "command", &json!({"content": what}), &soon())
+}
+
+#[test]
+fn what_a_go_panic_prints_is_kept_whole() {
+    let bench = Bench::new("panics");
+    let (plugin, exits) = bench.start("fixture-grpc-plain", "null");
+    let error = obey(&plugin, "panic").unwrap_err();
+    let told = exits.recv_timeout(SOON).unwrap();
+    for error in [&error, &told] {
+        assert_eq!((error.kind(), &error.details()["exit_status"]), (Kind::Unavailable, &json!(2)));
+        assert!(error.message().contains("Its last words: panic: at the bottom"), "{error}");
+        let lines: Vec<&str> = error.details()["stderr"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+        assert_eq!((lines[0], lines[1].trim_start()), ("panic: at the bottom", "of 30 functions"));
+        assert_eq!(lines.iter().filter(|line| line.starts_with("main.deeper(")).count(), 31, "{lines:#?}");
+        assert!(lines.iter().any(|line| line.starts_with("created by main.misbehave")), "{lines:#?}");
+    }
+    assert!(plugin.health().last_error.contains("panic: at the bottom"));
+    plugin.stop(&Deadline::after(SOON));
+}
+
+#[test]
+fn floods_by_go_plugins_own_streams_hold_up_no_call() {
+    let bench = Bench::new("floods-go");
+    let (plugin, _exits) = bench.start("fixture-grpc-plain", "null");
+    obey(&plugin, "flood").unwrap();
+    for _ in 0..50 {
+        assert_eq!(obey(&plugin, "[1]").unwrap(), json!([1]));
+    }
+    assert!(bench.host.wait_for_log(|seen| seen.message.contains("out out")));
+    assert!(bench.host.wait_for_log(|seen| seen.message.contains("were dropped")));
+    plugin.stop(&Deadline::after(SOON));
+    assert!(bench.left_behind().is_empty());
+}
+
+#[test]
+fn a_process_of_the_plugins_own_ends_with_it() {
+    for killed in [false, true] {
+        let bench = Bench::new(&format!("grandchild-{killed}"));
+        let (plugin, exits) = bench.start("fixture-grpc-plain", "null");
+        let (pid, own) = (plugin.pid(), obey(&plugin, "grandchild").unwrap());
+        assert!(group(pid).contains(&i32::try_from(own.as_i64().unwrap()).unwrap()));
+        if killed {
+            assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+            assert_eq!(exits.recv_timeout(SOON).unwrap().details()["signal"], 9);
+        }
+        plugin.stop(&Deadline::after(SOON));
+        assert!(comes_true(|| group(pid).is_empty()), "{:?}", group(pid));
+        assert!(bench.left_behind().is_empty());
+    }
+}
+
 #[test]
 fn a_stop_leaves_no_process_and_no_folder() {
     for name in ["fixture-grpc-go", "fixture-grpc-python"] {

@@ -2,7 +2,7 @@
 //
 // It answers a command with its content, an ability's operation with its params, and keeps the default for everything else, which is gRPC's
 // Unimplemented. It logs the way go-plugin's plugins do. A host that offers its services by the broker is dialled in Init, and asked by
-// commands: see ask.go.
+// commands: see ask.go. What it does wrong when it is told to is in misbehave.go.
 package main
 
 import (
@@ -56,6 +56,9 @@ func (s *service) Command(ctx context.Context, request *pb.CommandRequest) (*pb.
 			return &pb.CommandResponse{Error: err.Error()}, nil
 		}
 		return &pb.CommandResponse{Payload: answer}, nil
+	}
+	if answer, obeyed := misbehave(request.GetContent()); obeyed {
+		return answer, nil
 	}
 	return &pb.CommandResponse{Payload: request.GetContent()}, nil
 }
