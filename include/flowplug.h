@@ -280,8 +280,9 @@ typedef struct flowplug_host_api {
                     flowplug_request request,
                     const struct flowplug_caller *caller,
                     struct flowplug_str key);
-  // Makes an HTTP request. Ask flowplug_request_http_check before following a redirect. Default: unsupported, in this
-  // version.
+  // Makes an HTTP request. Ask flowplug_request_http_check before following a redirect. Default: a client of
+  // the library's own, HTTP/1.1, which checks the allowlist again on each redirect and each address that it resolved, and
+  // knows no proxy.
   void (*http_request)(void *user_data,
                        flowplug_request request,
                        const struct flowplug_caller *caller,
@@ -308,7 +309,8 @@ typedef struct flowplug_host_options {
   // JSON or YAML: policy, cache_dir, cache_size (1GB), kv_path (a file for what plugins store; made if it is not there, and
   // this host's alone until it is closed; without it they store in memory), runtime_dir, worker_threads, callbacks
   // (inline: on the thread that called the plugin, the default; detached: on threads of the library, so that a call is
-  // answered at its deadline whatever a callback does), signals (on, off). Empty: the defaults. Unknown keys are errors.
+  // answered at its deadline whatever a callback does), signals (on, off), http ({ca_file: the certificates, in PEM, that the
+  // embedded HTTP client trusts in place of the system's}). Empty: the defaults. Unknown keys are errors.
   struct flowplug_str config;
   // The embedding program's callbacks; NULL: the embedded defaults alone.
   const struct flowplug_host_api *api;

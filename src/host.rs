@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::call::{Cancel, Chain, Deadline};
 use crate::error::{Error, Kind, Result, clean};
+use crate::host::http::client::Connections;
 use crate::host::rate::{Admission, Rate};
 use crate::policy::Grants;
 
@@ -54,6 +55,7 @@ pub struct PluginContext {
     host: Arc<dyn Host>,
     log_rate: Rate,
     event_rate: Rate,
+    connections: Connections,
 }
 
 impl std::fmt::Debug for PluginContext {
@@ -77,6 +79,7 @@ impl PluginContext {
             host,
             log_rate,
             event_rate,
+            connections: Connections::default(),
         })
     }
 
@@ -93,6 +96,11 @@ impl PluginContext {
     /// What it was granted.
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// What the embedded HTTP client keeps open for it.
+    pub(in crate::host) fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// The config it was started with; `null` before.
@@ -228,13 +236,7 @@ impl Caller<'_> {
         let response = self.context.host.http_request(self, &HttpRequest { url: url.as_str(), ..*request })?;
         let max = self.context.grants.http_max_response;
         if response.body.len() as u64 > max {
-            return Err(Error::new(
-                Kind::PermissionDenied,
-                format!(
-                    "The HTTP response of {} bytes is larger than the {max} bytes allowed (permissions.http_max_response).",
-                    response.body.len()
-                ),
-            ));
+            return Err(http::too_large(response.body.len() as u64, max));
         }
         Ok(response)
     }

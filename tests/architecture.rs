@@ -36,7 +36,7 @@ const OUTSIDE: &[(&[&str], &[&str], &str)] = &[
     (&["wasmtime*"], &["wasm"], "the wasm engine"),
     (&["tonic*"], &["grpc"], "gRPC"),
     (&["prost*"], &["grpc"], "gRPC"),
-    (&["tower*"], &["grpc"], "gRPC"),
+    (&["tower*"], &["grpc", "host"], "gRPC, and the HTTP client's connector"),
     (&["hyper*"], &["grpc", "host"], "gRPC, and the HTTP client"),
     (&["rustls*"], &["grpc", "host"], "TLS"),
     (&["redb"], &["host"], "the KV file"),

@@ -92,8 +92,8 @@ func (e *DataEvent) UnmarshalJSON(data []byte) error {
 }
 
 // UnimplementedHostAPI has the library's embedded default for everything: config from the plugin's
-// own, a KV store in memory or in the file of [WithKVPath], events of the library, and the logger of the host or standard error. There
-// is no default for HTTPRequest in this version: it fails with [ErrUnsupported]. Embed it in a HostAPI.
+// own, a KV store in memory or in the file of [WithKVPath], an HTTP client, events of the library, and the logger of the host or
+// standard error. Embed it in a HostAPI.
 type UnimplementedHostAPI struct{}
 
 var _ HostAPI = UnimplementedHostAPI{}
@@ -117,7 +117,8 @@ func (UnimplementedHostAPI) KVSet(context.Context, string, []byte) error { retur
 // KVDelete removes from the embedded store.
 func (UnimplementedHostAPI) KVDelete(context.Context, string) error { return ErrUseDefault }
 
-// HTTPRequest fails with [ErrUnsupported]: this version has no HTTP client of its own. Override it; [HTTPClient] helps.
+// HTTPRequest makes the request with the embedded HTTP client: straight to the server, the allowlist asked again at each redirect,
+// and no address reached that is not public unless the policy's http_private lists it. [HTTPClient] helps to do it in Go.
 func (UnimplementedHostAPI) HTTPRequest(context.Context, *HostHTTPRequest) (*HostHTTPResponse, error) {
 	return nil, ErrUseDefault
 }

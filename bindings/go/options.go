@@ -25,6 +25,11 @@ type hostConfig struct {
 	CacheDir  string          `json:"cache_dir,omitempty"`
 	KVPath    string          `json:"kv_path,omitempty"`
 	Callbacks string          `json:"callbacks,omitempty"`
+	HTTP      *httpConfig     `json:"http,omitempty"`
+}
+
+type httpConfig struct {
+	CAFile string `json:"ca_file,omitempty"`
 }
 
 // WithHostAPI answers what plugins ask. Without it the embedded defaults do.
@@ -44,6 +49,11 @@ func WithCacheDir(dir string) HostOption { return func(o *hostOptions) { o.confi
 // WithKVPath keeps what plugins store in this file, made if it is not there, instead of in memory. What KVSet and KVDelete have
 // acknowledged is on the disk. One host has the file until it is closed: a second answers [ErrIO].
 func WithKVPath(path string) HostOption { return func(o *hostOptions) { o.config.KVPath = path } }
+
+// WithHTTPCertificates has the embedded HTTP client trust the certificates of this file, in PEM, in place of the system's.
+func WithHTTPCertificates(file string) HostOption {
+	return func(o *hostOptions) { o.config.HTTP = &httpConfig{CAFile: file} }
+}
 
 // WithEvents has f told what happens to plugins. It is called from any thread, several at once, and must
 // not block.

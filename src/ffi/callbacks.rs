@@ -255,10 +255,7 @@ impl Host for Callbacks {
         }
         match &self.base {
             Some(base) => base.http_request(caller, request),
-            None => Err(Error::new(
-                Kind::Unsupported,
-                "The host has no http_request callback, and this version has no HTTP client of its own: set flowplug_host_api.http_request.",
-            )),
+            None => self.embedded()?.http.request(caller, request),
         }
     }
 

@@ -140,8 +140,9 @@ pub struct flowplug_host_api {
     /// Removes such a key; one that is missing is removed already.
     pub kv_delete:
         Option<unsafe extern "C" fn(user_data: *mut c_void, request: flowplug_request, caller: *const flowplug_caller, key: flowplug_str)>,
-    /// Makes an HTTP request. Ask flowplug_request_http_check before following a redirect. Default: unsupported, in this
-    /// version.
+    /// Makes an HTTP request. Ask flowplug_request_http_check before following a redirect. Default: a client of
+    /// the library's own, HTTP/1.1, which checks the allowlist again on each redirect and each address that it resolved, and
+    /// knows no proxy.
     pub http_request: Option<
         unsafe extern "C" fn(
             user_data: *mut c_void,
@@ -173,7 +174,8 @@ pub struct flowplug_host_options {
     /// JSON or YAML: policy, cache_dir, cache_size (1GB), kv_path (a file for what plugins store; made if it is not there, and
     /// this host's alone until it is closed; without it they store in memory), runtime_dir, worker_threads, callbacks
     /// (inline: on the thread that called the plugin, the default; detached: on threads of the library, so that a call is
-    /// answered at its deadline whatever a callback does), signals (on, off). Empty: the defaults. Unknown keys are errors.
+    /// answered at its deadline whatever a callback does), signals (on, off), http ({ca_file: the certificates, in PEM, that the
+    /// embedded HTTP client trusts in place of the system's}). Empty: the defaults. Unknown keys are errors.
     pub config: flowplug_str,
     /// The embedding program's callbacks; NULL: the embedded defaults alone.
     pub api: *const flowplug_host_api,
@@ -300,7 +302,8 @@ impl HostInner {
     fn new(config: &str, callbacks: Arc<Callbacks>) -> Result<Self> {
         let config: Config = if config.trim().is_empty() { Config::default() } else { Config::parse(config)? };
         let policy = config.policy.as_ref().map_or_else(|| Ok(Policy::default()), Policy::parse)?;
-        let protected = [&config.cache_dir, &config.runtime_dir, &config.kv_path].into_iter().flatten().cloned().collect();
+        let protected =
+            [&config.cache_dir, &config.runtime_dir, &config.kv_path, &config.http.ca_file].into_iter().flatten().cloned().collect();
         let threads = config.worker_threads.unwrap_or(2);
         if !(1..=256).contains(&threads) {
             return Err(Error::new(Kind::InvalidConfig, format!("worker_threads is {threads}; it must be 1 to 256.")));
@@ -308,7 +311,7 @@ impl HostInner {
         let signals = matches!(config.signals, SignalsConfig::On);
         let settings = Settings { signals, cache_dir: config.cache_dir, cache_size: config.cache_size, runtime_dir: config.runtime_dir };
         let environment = Environment::new(threads, settings, protected)?;
-        let defaults = Defaults::open(config.kv_path.as_deref())?;
+        let defaults = Defaults::open(environment.handle().clone(), config.kv_path.as_deref(), config.http.ca_file.as_deref())?;
         callbacks.defaults().get_or_init(|| defaults);
         if matches!(config.callbacks, CallbacksConfig::Detached) {
             callbacks.gate().detach();

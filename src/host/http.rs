@@ -6,6 +6,14 @@ use url::Url;
 use crate::error::{Error, Kind, Result, clean};
 use crate::host::PluginContext;
 
+pub use connect::Resolve;
+
+mod address;
+pub mod client;
+mod connect;
+mod exchange;
+mod roots;
+
 /// The longest URL that is taken, in bytes.
 const URL_MAX: usize = 8 * 1024;
 
@@ -37,6 +45,15 @@ pub fn check_url(context: &PluginContext, url: &str) -> Result<Url> {
         return Ok(parsed);
     }
     Err(denied(context, host, port))
+}
+
+/// A response past the policy's bound.
+#[cold]
+pub(super) fn too_large(length: u64, max: u64) -> Error {
+    Error::new(
+        Kind::PermissionDenied,
+        format!("The HTTP response of {length} bytes or more is larger than the {max} bytes allowed (permissions.http_max_response)."),
+    )
 }
 
 fn denied(context: &PluginContext, host: &str, port: u16) -> Error {

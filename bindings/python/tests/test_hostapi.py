@@ -305,3 +305,24 @@ def test_the_url_of_a_request_is_checked_only_while_it_lasts(make_host):
         assert plugin.call("command", ask("http_request", method="GET", url="http://127.0.0.1/"))["value"]["status"] == 204
     with pytest.raises(flowplug.NotFoundError):
         kept[0].http_check("http://127.0.0.1/")
+
+
+def test_the_librarys_own_http_client(make_host, site, name):
+    granting = {"default": {"preset": "trusted", "http_private": ["127.0.0.0/8"]}}
+    with start(make_host(policy=granting), name) as plugin:
+        asked = ask("http_request", method="GET", url=site + "/ok", headers={"User-Agent": "tester"})
+        answer = plugin.call("command", asked, timeout=BOUND)["value"]
+        assert (answer["status"], answer["body"]) == (200, "tester")
+        refused(plugin, "localhost", ask("http_request", method="GET", url=site + "/other"))
+        refused(plugin, "10 times", ask("http_request", method="GET", url=site + "/loop"))
+    with start(make_host(), name) as plugin:
+        refused(plugin, "http_private", ask("http_request", method="GET", url=site + "/page"))
+
+
+def test_a_store_in_a_file(make_host, tmp_path):
+    for found in ({"missing": True}, {"value": "kept"}):
+        with make_host(kv_path=tmp_path / "kv") as host, start(host, "c-fixture") as plugin:
+            assert plugin.call("command", ask("kv_get", key="k")) == found
+            assert plugin.call("command", ask("kv_set", key="k", value="kept")) == OK
+            with pytest.raises(flowplug.IoError, match="in use"):
+                flowplug.Host(kv_path=tmp_path / "kv")

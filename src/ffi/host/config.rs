@@ -21,6 +21,14 @@ pub(super) struct Config {
     pub(super) worker_threads: Option<usize>,
     pub(super) callbacks: CallbacksConfig,
     pub(super) signals: SignalsConfig,
+    pub(super) http: HttpConfig,
+}
+
+/// Of the embedded HTTP client.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct HttpConfig {
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -35,7 +35,7 @@ class Host(Managed):
     one host has until it is closed (None: in memory). callbacks: "inline", on the thread that called the plugin (the
     default), or "detached", on threads of the library, so that a call ends at its timeout whatever a callback does; at most 256 then
     run at once. log: a function or a `logging.Logger` that takes records of plugins and of the library, instead of api.log. on_event:
-    takes the library's events.
+    takes the library's events. http_ca_file: the certificates, in PEM, that the library's HTTP client trusts in place of the system's.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Host(Managed):
         callbacks: str = "inline",
         log: Callable[[LogRecord], None] | logging.Logger | None = None,
         on_event: Callable[[dict[str, Any]], None] | None = None,
+        http_ca_file: str | os.PathLike[str] | None = None,
     ) -> None:
         config: dict[str, Any] = {"callbacks": callbacks}
         if policy is not None:
@@ -54,6 +55,8 @@ class Host(Managed):
         for name, path in (("cache_dir", cache_dir), ("kv_path", kv_path)):
             if path is not None:
                 config[name] = os.fspath(path)
+        if http_ca_file is not None:
+            config["http"] = {"ca_file": os.fspath(http_ca_file)}
         options = ffi.new("flowplug_host_options *")
         options.struct_size = ffi.sizeof("flowplug_host_options")
         options.config, _keep = text(_json.dumps(config))

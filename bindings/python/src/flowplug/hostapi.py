@@ -64,7 +64,8 @@ class HostAPI:
     def http_request(self, caller: Caller, request: HTTPRequest) -> HTTPResponse:
         """Makes the request; `flowplug.fetch` does it with the standard library. Its URL has passed the plugin's allowlist.
 
-        Default: none in this version; the plugin is told that it is unsupported.
+        Default: the library's HTTP client, straight to the server. It checks each redirect and each address: one that is not public
+        is reached only where the policy's `http_private` lists it.
         """
         raise UseDefault
 
