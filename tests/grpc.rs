@@ -19,6 +19,8 @@ mod processes;
 mod support;
 #[path = "grpc/tls.rs"]
 mod tls;
+#[path = "grpc/tls_hostile.rs"]
+mod tls_hostile;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

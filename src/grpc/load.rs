@@ -121,11 +121,12 @@ fn meet(
         }
         let tls = identity.zip(said.certificate).map(|(own, other)| own.with(other)).transpose().map_err(fail)?;
         let target = Target { address: said.address, tls };
+        let hint = if target.tls.is_some() { "; it must take the certificate in PLUGIN_CLIENT_CERT, and HTTP/2 after it" } else { "" };
         let connection = client::connection(&runtime, &target);
         let speaks = async {
             tokio::select! {
                 biased;
-                spoken = client::speaks_grpc(&connection) => spoken.map_err(|status| client::reason(&status)),
+                spoken = client::speaks_grpc(&connection) => spoken.map_err(|status| client::reason(&status) + hint),
                 () = own.gone.cancelled() => Err(String::new()),
             }
         };

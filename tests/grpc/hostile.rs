@@ -11,13 +11,13 @@ use flowplug::manifest::Manifest;
 use crate::support::{Bench, SOON, comes_true, group};
 
 /// A folder with a plugin whose program is this text.
-struct Plugin {
+pub struct Plugin {
     folder: PathBuf,
     manifest: Manifest,
 }
 
 impl Plugin {
-    fn new(name: &str, program: &[u8], more: &str) -> Self {
+    pub fn new(name: &str, program: &[u8], more: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("fpp-{}-{name}", std::process::id()));
         drop(std::fs::remove_dir_all(&folder));
         std::fs::create_dir_all(&folder).unwrap();
@@ -30,7 +30,7 @@ impl Plugin {
     }
 
     /// Loads it, which must fail, and sees that nothing stays.
-    fn fails(&self, bench: &Bench) -> Error {
+    pub fn fails(&self, bench: &Bench) -> Error {
         let error = bench.load_manifest(&self.manifest, Deadline::after(SOON)).map(|_| ()).unwrap_err();
         assert!(bench.left_behind().is_empty(), "{error}: {:?}", bench.left_behind());
         error
@@ -43,7 +43,7 @@ impl Drop for Plugin {
     }
 }
 
-fn script(text: &str) -> Vec<u8> {
+pub fn script(text: &str) -> Vec<u8> {
     format!("#!/bin/sh\n{text}\n").into_bytes()
 }
 

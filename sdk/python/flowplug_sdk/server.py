@@ -21,6 +21,7 @@ from .module import Module, PluginError
 from .pb import flowbot_plugin_pb2 as pb
 from .pb import flowbot_plugin_pb2_grpc as pb_grpc
 from .pb import go_plugin_pb2, go_plugin_pb2_grpc
+from .tls import server_credentials
 
 COOKIE = ("FLOWBOT_PLUGIN", "flowbot-plugin-v1")
 SOCKET_PATH_MAX = 107
@@ -46,11 +47,16 @@ def serve(module: Module, workers: int = 16) -> None:
     status.set("plugin", health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     path = _socket_path()
-    server.add_insecure_port(f"unix:{path}")
+    certificate = ""
+    if host_certificate := os.environ.get("PLUGIN_CLIENT_CERT"):
+        credentials, certificate = server_credentials(host_certificate)
+        server.add_secure_port(f"unix:{path}", credentials)
+    else:
+        server.add_insecure_port(f"unix:{path}")
     server.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    print(f"1|1|unix|{path}|grpc|", flush=True)
+    print(f"1|1|unix|{path}|grpc|{certificate}", flush=True)
     ended.wait()
     plugin.calls.wait(DRAIN_SECONDS)
     # With a longer grace grpcio would wait for the host to hang up, and a host hangs up when the process has ended.

@@ -66,10 +66,9 @@ def host(tmp_path):
     server.stop(0).wait()
 
 
-@pytest.fixture
-def plugin(tmp_path, host):
+def environment(tmp_path, host):
     (tmp_path / "plugin.py").write_text(PLUGIN)
-    env = {
+    return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(SDK),
         "FLOWBOT_PLUGIN": "flowbot-plugin-v1",
@@ -77,6 +76,11 @@ def plugin(tmp_path, host):
         "FLOWBOT_HOST_ADDRESS": host.address,
         "FLOWBOT_HOST_TOKEN": "secret",
     }
+
+
+@pytest.fixture
+def plugin(tmp_path, host):
+    env = environment(tmp_path, host)
     with subprocess.Popen([sys.executable, "plugin.py"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline()
         assert line.startswith(f"1|1|unix|{tmp_path}/") and line.endswith("|grpc|\n"), line
