@@ -3,7 +3,7 @@
 //! Nothing here reads the clock until somebody asks: a warm wasm call that ends within a tick never does.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -15,65 +15,106 @@ pub const MAX_DEPTH: usize = 8;
 
 /// When a call has to be over. The clock is read when it is first asked for, so a limit can run late by the time until
 /// then, never early.
-#[derive(Clone, Debug)]
+///
+/// Two words, because every call copies it several times.
+#[derive(Debug)]
 pub struct Deadline {
-    limit: Option<Duration>,
-    at: OnceLock<Instant>,
+    /// Nanoseconds; [`NEVER`]: no bound.
+    limit: u64,
+    /// Nanoseconds of the [clock](now); 0 until somebody asks.
+    at: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+/// Nanoseconds since a moment before the first time this was asked.
+fn now() -> u64 {
+    nanos(origin().elapsed()).saturating_add(1)
+}
+
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(Instant::now)
+}
+
+/// As a limit: what is too long for it is none.
+#[inline]
+const fn nanos(duration: Duration) -> u64 {
+    let nanos = duration.as_nanos();
+    if nanos < NEVER as u128 { nanos as u64 } else { NEVER }
+}
+
+impl Clone for Deadline {
+    #[inline]
+    fn clone(&self) -> Self {
+        Deadline { limit: self.limit, at: AtomicU64::new(self.at.load(Ordering::Relaxed)) }
+    }
 }
 
 impl Deadline {
     /// No bound at all.
     pub const fn never() -> Self {
-        Deadline { limit: None, at: OnceLock::new() }
+        Deadline { limit: NEVER, at: AtomicU64::new(0) }
     }
 
     /// A bound that starts to run when it is first asked about.
+    #[inline]
     pub const fn after(limit: Duration) -> Self {
-        Deadline { limit: Some(limit), at: OnceLock::new() }
+        Deadline { limit: nanos(limit), at: AtomicU64::new(0) }
     }
 
     /// A bound at a moment.
     pub fn at(moment: Instant) -> Self {
-        Deadline { limit: Some(Duration::ZERO), at: OnceLock::from(moment) }
+        let at = nanos(moment.saturating_duration_since(origin())).saturating_add(1);
+        Deadline { limit: 0, at: AtomicU64::new(at) }
     }
 
     /// The same deadline, or one after `limit` from its start if that is earlier.
     #[must_use]
-    pub fn at_most(mut self, limit: Duration) -> Self {
-        match self.at.get() {
-            Some(at) => Deadline::at((*at).min(Instant::now() + limit)),
-            None => {
-                self.limit = Some(self.limit.map_or(limit, |own| own.min(limit)));
-                self
-            }
+    #[inline]
+    pub fn at_most(&self, limit: Duration) -> Self {
+        let limit = nanos(limit);
+        match self.at.load(Ordering::Relaxed) {
+            0 => Deadline { limit: self.limit.min(limit), at: AtomicU64::new(0) },
+            at => Deadline { limit: 0, at: AtomicU64::new(at.min(now().saturating_add(limit))) },
         }
     }
 
     /// The length of the bound as it was given, if it has not begun to run; none if there is no bound.
     pub fn limit(&self) -> Option<Duration> {
-        self.limit
+        (self.limit != NEVER).then(|| Duration::from_nanos(self.limit))
     }
 
     /// Starts the clock if it does not run yet and returns the moment; none if there is no bound (or it is too far away to name).
     pub fn moment(&self) -> Option<Instant> {
-        let limit = self.limit?;
-        match self.at.get() {
-            Some(at) => Some(*at),
-            None => {
-                let at = Instant::now().checked_add(limit)?;
-                Some(*self.at.get_or_init(|| at))
-            }
-        }
+        origin().checked_add(Duration::from_nanos(self.started()?.saturating_sub(1)))
     }
 
     /// The time left; none if there is no bound. Starts the clock.
     pub fn remaining(&self) -> Option<Duration> {
-        self.moment().map(|at| at.saturating_duration_since(Instant::now()))
+        self.started().map(|at| Duration::from_nanos(at.saturating_sub(now())))
     }
 
     /// Whether the time is up. Starts the clock.
     pub fn expired(&self) -> bool {
-        self.moment().is_some_and(|at| Instant::now() >= at)
+        self.started().is_some_and(|at| now() >= at)
+    }
+
+    /// When it is over, by the clock, which runs from here on.
+    fn started(&self) -> Option<u64> {
+        match self.at.load(Ordering::Relaxed) {
+            0 => self.start(),
+            at => Some(at),
+        }
+    }
+
+    fn start(&self) -> Option<u64> {
+        if self.limit == NEVER {
+            return None;
+        }
+        let at = now().checked_add(self.limit)?;
+        // The first who asks sets it.
+        Some(self.at.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|set| set, |_| at))
     }
 }
 
@@ -109,6 +150,7 @@ impl Cancel {
     }
 
     /// Whether it is set.
+    #[inline]
     pub fn is_set(&self) -> bool {
         self.0.set.load(Ordering::SeqCst)
     }
@@ -182,23 +224,23 @@ thread_local! {
 
 impl Chain {
     /// The chain of the host callback that runs on this thread; empty outside of one.
+    #[inline]
     pub fn current() -> Self {
         CURRENT.get()
     }
 
     /// This chain with one more plugin in it, by its [`serial`](crate::host::PluginContext::serial); `busy` past [`MAX_DEPTH`].
+    #[inline]
     pub fn enter(mut self, serial: u32) -> Result<Self> {
-        let Some(place) = self.plugins.get_mut(usize::from(self.depth)) else {
-            return Err(Error::new(
-                Kind::Busy,
-                format!(
-                    "Calls are nested more than {MAX_DEPTH} deep: a host callback called a plugin whose host callback called a plugin, and so on."
-                ),
-            ));
-        };
-        *place = serial;
+        *self.plugins.get_mut(usize::from(self.depth)).ok_or_else(too_deep)? = serial;
         self.depth += 1;
         Ok(self)
+    }
+
+    /// `busy` where one more would be past [`MAX_DEPTH`].
+    #[inline]
+    pub fn check(&self) -> Result<()> {
+        if usize::from(self.depth) < MAX_DEPTH { Ok(()) } else { Err(too_deep()) }
     }
 
     /// How many calls of this plugin are in the chain: so many of its instances cannot come free while we wait.
@@ -207,11 +249,13 @@ impl Chain {
     }
 
     /// Whether nothing led here but the embedding program.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.depth == 0
     }
 
     /// Runs `f`, a host callback, with this as the thread's chain.
+    #[inline]
     pub fn scope<R>(self, f: impl FnOnce() -> R) -> R {
         struct Restore(Chain);
         impl Drop for Restore {
@@ -222,6 +266,16 @@ impl Chain {
         let _restore = Restore(CURRENT.replace(self));
         f()
     }
+}
+
+#[cold]
+fn too_deep() -> Error {
+    Error::new(
+        Kind::Busy,
+        format!(
+            "Calls are nested more than {MAX_DEPTH} deep: a host callback called a plugin whose host callback called a plugin, and so on."
+        ),
+    )
 }
 
 /// One call on its way to a plugin.

@@ -127,7 +127,7 @@ impl Plugin {
 
     fn load_here(settings: &Settings, manifest: &Manifest, context: Arc<PluginContext>, call: &Call) -> Result<Plugin> {
         let grants = context.grants();
-        let deadline = call.deadline.clone().at_most(grants.load_timeout);
+        let deadline = call.deadline.at_most(grants.load_timeout);
         let machine: &'static Machine = engine::machine(Features { signals: settings.signals, fuel: grants.fuel.is_some() })?;
         let ticking = machine.tick()?;
         let artifact = artifact::open(manifest, grants)?;
@@ -143,7 +143,7 @@ impl Plugin {
             interface.start = None;
         }
         deadline.moment();
-        let due = Due { call, running: Running::Own(""), deadline: deadline.clone().at_most(grants.timeout), chain: call.chain };
+        let due = Due { call, running: Running::Own(""), deadline: deadline.at_most(grants.timeout) };
         let blueprint = Blueprint::new(machine, &compiled.module, interface, Arc::clone(&context), due.current())?;
         let config = manifest.wasm.as_ref();
         let plugin = Plugin {
@@ -227,14 +227,16 @@ impl Plugin {
     }
 
     /// A call of ours, within its bounds; `busy` where the chain that led to it holds every instance.
-    #[inline]
+    #[inline(always)]
     fn due<'a>(&self, call: &'a Call, running: Running) -> Result<Due<'a>> {
         let context = &self.blueprint.context;
-        if !call.chain.is_empty() && call.chain.holds(context.serial()) >= self.pool.max() {
-            return Err(self.all_held());
+        if !call.chain.is_empty() {
+            if call.chain.holds(context.serial()) >= self.pool.max() {
+                return Err(self.all_held());
+            }
+            call.chain.check()?;
         }
-        let (deadline, chain) = (call.deadline.clone().at_most(context.grants().timeout), call.chain.enter(context.serial())?);
-        Ok(Due { call, running, deadline, chain })
+        Ok(Due { call, running, deadline: call.deadline.at_most(context.grants().timeout) })
     }
 
     #[cold]
@@ -246,7 +248,7 @@ impl Plugin {
         Error::new(Kind::Busy, text)
     }
 
-    #[inline]
+    #[inline(always)]
     fn lease(&self, due: &Due<'_>) -> Result<Lease<'_>> {
         let cancels = [due.call.cancel.as_ref(), Some(&self.blueprint.context.ending)];
         let turn = self.pool.take(self.wait_timeout, &due.deadline, &cancels)?;

@@ -110,6 +110,7 @@ fn cancel_token(token: u64) -> Result<Cancel> {
 ///
 /// # Safety
 /// `options` is NULL or points to as many readable bytes as its struct_size says, and its text is readable.
+#[inline]
 pub(crate) unsafe fn call_of(options: *const flowplug_call_options) -> Result<Call> {
     // SAFETY: by this function's contract.
     let Some(options) = (unsafe { read(options, "flowplug_call_options") })? else {

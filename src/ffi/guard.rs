@@ -12,19 +12,26 @@ use crate::sys;
 ///
 /// # Safety
 /// `error` is NULL or points to a writable pointer; its old value is not read.
+#[inline]
 pub(crate) unsafe fn guard(error: *mut *mut flowplug_error, body: impl FnOnce() -> Result<()>) -> flowplug_status {
     match run(body) {
         Ok(()) => 0,
-        Err(e) => {
-            let status = status_of(e.kind());
-            if !error.is_null() {
-                let owned = Box::into_raw(Box::new(flowplug_error::new(e)));
-                // SAFETY: not NULL, so by this function's contract a writable pointer.
-                unsafe { error.write(owned) };
-            }
-            status
-        }
+        // SAFETY: by this function's contract.
+        Err(e) => unsafe { hand_over(e, error) },
     }
+}
+
+/// # Safety
+/// As for [`guard`].
+#[cold]
+unsafe fn hand_over(e: Error, error: *mut *mut flowplug_error) -> flowplug_status {
+    let status = status_of(e.kind());
+    if !error.is_null() {
+        let owned = Box::into_raw(Box::new(flowplug_error::new(e)));
+        // SAFETY: not NULL, so by this function's contract a writable pointer.
+        unsafe { error.write(owned) };
+    }
+    status
 }
 
 /// The same for exports that take only numbers and return the status alone.
@@ -55,6 +62,7 @@ pub(crate) unsafe fn free<T>(handle: *mut T, end: impl FnOnce(T)) {
     guard_value((), || end(*owned));
 }
 
+#[inline]
 fn run(body: impl FnOnce() -> Result<()>) -> Result<()> {
     if sys::forked() {
         return Err(Error::new(

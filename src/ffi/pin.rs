@@ -54,6 +54,7 @@ impl Users {
 ///
 /// # Safety
 /// `pointer` is NULL or came from `Box::into_raw` and is ended by [`end`] alone, not before this returns.
+#[inline]
 pub(crate) unsafe fn pin<'a, T: Pinned>(pointer: *const T, what: &str) -> Result<Pin<'a, T>> {
     // SAFETY: live by this function's contract, and from here on because `end` leaves what is in use.
     let handle = unsafe { handle(pointer, what) }?;
@@ -101,6 +102,7 @@ impl<T> Deref for Pin<'_, T> {
 }
 
 impl<T> Drop for Pin<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         self.counter.fetch_sub(1, Ordering::SeqCst);
         // The handle may be gone from here on. In the one order of these operations, either this sees that something

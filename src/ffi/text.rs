@@ -63,6 +63,7 @@ impl flowplug_str {
     ///
     /// # Safety
     /// If `ptr` is not NULL it points to `len` readable bytes that stay as they are for `'a`.
+    #[inline]
     pub(crate) unsafe fn bytes<'a>(self, what: &str) -> Result<&'a [u8]> {
         if self.len == 0 {
             return Ok(&[]);
@@ -81,15 +82,20 @@ impl flowplug_str {
     ///
     /// # Safety
     /// As for [`bytes`](Self::bytes).
+    #[inline]
     pub(crate) unsafe fn text<'a>(self, what: &str) -> Result<&'a str> {
         // SAFETY: handed on to the caller.
         let bytes = unsafe { self.bytes(what) }?;
-        // Where the wrong byte is, is only looked for when there is one.
-        if let Ok(text) = simdutf8::basic::from_utf8(bytes) {
-            return Ok(text);
-        }
-        std::str::from_utf8(bytes).map_err(|e| argument(format!("{what} is not UTF-8: byte {} is wrong.", e.valid_up_to())))
+        if bytes.is_empty() { Ok("") } else { text_of(bytes, what) }
     }
+}
+
+fn text_of<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str> {
+    // Where the wrong byte is, is only looked for when there is one.
+    if let Ok(text) = simdutf8::basic::from_utf8(bytes) {
+        return Ok(text);
+    }
+    std::str::from_utf8(bytes).map_err(|e| argument(format!("{what} is not UTF-8: byte {} is wrong.", e.valid_up_to())))
 }
 
 impl flowplug_bytes {
@@ -133,7 +139,11 @@ impl Owned {
         std::mem::replace(&mut self.0, flowplug_bytes::empty())
     }
 
+    #[inline]
     fn discard(&mut self) {
+        if self.0.owner.is_null() {
+            return;
+        }
         // SAFETY: the struct is this value's own, filled by `owned` or empty.
         unsafe { flowplug_bytes_free(&raw mut self.0) };
     }
@@ -158,6 +168,7 @@ const STRUCT_MAX: usize = 1024;
 ///
 /// # Safety
 /// `ptr` is NULL or points to at least as many readable bytes as its first member says.
+#[inline]
 pub(crate) unsafe fn read<T: Versioned>(ptr: *const T, what: &str) -> Result<Option<T>> {
     if ptr.is_null() {
         return Ok(None);
@@ -168,10 +179,14 @@ pub(crate) unsafe fn read<T: Versioned>(ptr: *const T, what: &str) -> Result<Opt
     if !(known..=STRUCT_MAX).contains(&size) {
         return Err(argument(format!("{what}: struct_size is {size}, this version knows {known}; start from the struct's _INIT macro.")));
     }
-    // SAFETY: the caller says that so many bytes are there.
-    let bytes = unsafe { std::slice::from_raw_parts(ptr.cast::<u8>(), size) };
-    if bytes.iter().skip(known).any(|b| *b != 0) {
-        return Err(argument(format!("{what}: it sets members that this version does not know; use a newer library or leave them zero.")));
+    if size > known {
+        // SAFETY: the caller says that so many bytes are there.
+        let bytes = unsafe { std::slice::from_raw_parts(ptr.cast::<u8>(), size) };
+        if bytes.iter().skip(known).any(|b| *b != 0) {
+            return Err(argument(format!(
+                "{what}: it sets members that this version does not know; use a newer library or leave them zero."
+            )));
+        }
     }
     // SAFETY: at least size_of::<T>() bytes are readable, and the trait says that T may be copied by its bytes.
     Ok(Some(unsafe { ptr.read_unaligned() }))
@@ -187,6 +202,7 @@ pub(crate) fn argument(message: impl Into<String>) -> Error {
 ///
 /// # Safety
 /// `handle` is NULL or a live handle of this type that stays alive for `'a`.
+#[inline]
 pub(crate) unsafe fn handle<'a, T>(handle: *const T, what: &str) -> Result<&'a T> {
     // SAFETY: by this function's contract.
     unsafe { handle.as_ref() }.ok_or_else(|| argument(format!("{what} is NULL.")))
@@ -198,6 +214,7 @@ pub(crate) struct Out<T>(*mut T);
 impl<T> Out<T> {
     /// # Safety
     /// `out` is NULL or writable until the export returns.
+    #[inline]
     pub(crate) unsafe fn new(out: *mut T, what: &str) -> Result<Self> {
         if out.is_null() { Err(argument(format!("{what} is NULL."))) } else { Ok(Out(out)) }
     }

@@ -154,6 +154,13 @@ pub(super) fn begin(store: &mut Store<State>) -> Result<()> {
     Ok(())
 }
 
+/// Enters the glue of a call; the error outside is that the call cannot be made.
+#[inline]
+fn enter(store: &mut Store<State>, glued: &TypedFunc<i32, ()>, transfer: &mut Transfer<'_>) -> Result<wasmtime::Result<()>> {
+    let size = transfer.size()?;
+    Ok(lend(store, |store| &mut store.data_mut().call_bytes, transfer, |store| glued.call(store, size)))
+}
+
 impl Instance {
     fn run_start(&mut self, start: Option<Start>) -> Result<()> {
         let name = match start {
@@ -211,7 +218,8 @@ impl Instance {
                 let f = self.inner.get_typed_func::<(i32, i32), i64>(&mut self.store, "init").map_err(|e| self.failed(e))?;
                 let mut answer = Vec::new();
                 let mut transfer = self.transfer(config, false, &mut answer);
-                self.run(&Function::Params(f), &mut transfer).map_err(|e| match e.kind() {
+                let ended = self.run(&Function::Params(f), &mut transfer);
+                self.settle(ended, &mut transfer).map_err(|e| match e.kind() {
                     Kind::Plugin => Error::new(Kind::StartFailed, format!("The plugin's init failed: {}", e.plugin_message()))
                         .with_plugin_message(e.plugin_message()),
                     _ => e,
@@ -221,11 +229,24 @@ impl Instance {
     }
 
     /// Calls a function of the interface and hands its data to the sink.
+    #[inline]
     pub(super) fn call(&mut self, blueprint: &Blueprint, request: &Request<'_>, sink: &mut dyn Sink) -> Result<()> {
         let unknown = || Error::new(Kind::UnknownFunction, "This function belongs to another plugin.");
         let export = blueprint.interface.functions.get(request.function).ok_or_else(unknown)?;
-        // Out of its place while it runs: a copy of it would count references up and down at each call.
-        let function = match self.functions.get_mut(request.function).and_then(Option::take) {
+        let params = if export.bare { &[] } else { request.params };
+        let mut transfer = Transfer::new(params, request.trusted, blueprint.context.grants().result_size, sink);
+        let ended = match self.functions.get(request.function) {
+            Some(Some(Function::Glued(call))) => enter(&mut self.store, call, &mut transfer)?.map_err(|e| self.failed(e)),
+            _ => self.call_anew(blueprint, request.function, export, &mut transfer),
+        };
+        self.settle(ended, &mut transfer)
+    }
+
+    /// A function that is called here for the first time is found, and the second time glue is put around it.
+    #[cold]
+    fn call_anew(&mut self, blueprint: &Blueprint, place: usize, export: &Export, transfer: &mut Transfer<'_>) -> Result<()> {
+        // Out of its place while it runs: a copy of it would count references up and down.
+        let function = match self.functions.get_mut(place).and_then(Option::take) {
             Some(Function::Params(function)) => self.glue(blueprint, &function).unwrap_or_else(|_| {
                 // As well step by step, where the system has no room for another module: not tried again.
                 self.glued = GLUED_MAX;
@@ -234,13 +255,11 @@ impl Instance {
             Some(function) => function,
             None => self.resolve(export)?,
         };
-        let params = if export.bare { &[] } else { request.params };
-        let mut transfer = self.transfer(params, request.trusted, sink);
-        let result = self.run(&function, &mut transfer);
-        if let Some(place) = self.functions.get_mut(request.function) {
+        let ended = self.run(&function, transfer);
+        if let Some(place) = self.functions.get_mut(place) {
             *place = Some(function);
         }
-        result
+        ended
     }
 
     fn transfer<'a>(&self, params: &'a [u8], trusted: bool, sink: &'a mut dyn Sink) -> Transfer<'a> {
@@ -275,21 +294,23 @@ impl Instance {
     }
 
     fn run(&mut self, function: &Function, transfer: &mut Transfer<'_>) -> Result<()> {
-        let ended = match function {
-            Function::Glued(call) => {
-                let size = transfer.size()?;
-                lend(&mut self.store, |store| &mut store.data_mut().call_bytes, transfer, |store| call.call(store, size))
-                    .map_err(|e| self.failed(e))
-            }
-            Function::Params(f) => self.put(transfer).and_then(|given| {
+        match function {
+            Function::Glued(call) => enter(&mut self.store, call, transfer)?.map_err(|e| self.failed(e)),
+            Function::Params(f) => {
+                let given = self.put(transfer)?;
                 let result = f.call(&mut self.store, given).map_err(|e| self.failed(e))?;
                 self.take(result, given, transfer)
-            }),
+            }
             Function::Plain(f) => {
                 let result = f.call(&mut self.store, ()).map_err(|e| self.failed(e))?;
                 self.take(result, (0, 0), transfer)
             }
-        };
+        }
+    }
+
+    /// What a call that ended so has come to.
+    #[inline]
+    fn settle(&mut self, ended: Result<()>, transfer: &mut Transfer<'_>) -> Result<()> {
         self.broken |= transfer.broken;
         match (ended, transfer.answer.take()) {
             (Err(e), None) => Err(e),
@@ -361,6 +382,7 @@ impl Instance {
 
     /// The guest has returned: in time, if the clock ran at all, and nobody has ended its call meanwhile. A host call that
     /// was ended so is only a failure to the guest, which may have gone on and answered.
+    #[inline]
     fn finished(&mut self) -> Result<()> {
         self.flush();
         let state = self.store.data();
@@ -373,6 +395,7 @@ impl Instance {
     }
 
     /// What the guest wrote last is a line, also without a line break.
+    #[inline]
     fn flush(&self) {
         if let Some(output) = &self.store.data().output {
             output.flush();
@@ -380,11 +403,13 @@ impl Instance {
     }
 
     /// Whether it may be used again.
+    #[inline]
     pub(super) fn is_clean(&self) -> bool {
         !self.broken && !self.has_grown()
     }
 
     /// Whether its memory has grown past what is kept warm.
+    #[inline]
     pub(super) fn has_grown(&self) -> bool {
         let limits = &self.store.data().limits;
         let used = limits.memory_used();

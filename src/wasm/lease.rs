@@ -16,8 +16,9 @@ pub(super) struct Lease<'a> {
 }
 
 impl<'a> Lease<'a> {
+    #[inline]
     pub(super) fn new(plugin: &'a Plugin, turn: Turn<'a, Box<Instance>>) -> Self {
-        Lease { plugin, keep: false, turn, loss: Loss { plugin, lost: false } }
+        Lease { plugin, keep: false, turn, loss: Loss(None) }
     }
 
     /// The instance, made if there is none yet.
@@ -31,6 +32,7 @@ impl<'a> Lease<'a> {
     }
 
     /// The instance may be used again if it is clean. Without this it is discarded, as after a panic.
+    #[inline]
     pub(super) fn keep(&mut self) {
         self.keep = true;
     }
@@ -43,12 +45,13 @@ impl<'a> Lease<'a> {
             (_, true) => Cause::Grown,
             (_, false) => Cause::Broken,
         };
-        self.loss.lost = !self.plugin.instance_per_call && !instance.needs_init();
+        self.loss.0 = (!self.plugin.instance_per_call && !instance.needs_init()).then_some(self.plugin);
         self.turn.discard(cause);
     }
 }
 
 impl Drop for Lease<'_> {
+    #[inline]
     fn drop(&mut self) {
         if !(self.keep && self.turn.as_deref().is_some_and(Instance::is_clean)) {
             self.discard();
@@ -56,16 +59,14 @@ impl Drop for Lease<'_> {
     }
 }
 
-/// An instance that broke is replaced in the background.
-struct Loss<'a> {
-    plugin: &'a Plugin,
-    lost: bool,
-}
+/// An instance of this plugin broke, and is replaced in the background.
+struct Loss<'a>(Option<&'a Plugin>);
 
 impl Drop for Loss<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if self.lost {
-            self.plugin.upkeep.lost();
+        if let Some(plugin) = self.0 {
+            plugin.upkeep.lost();
         }
     }
 }

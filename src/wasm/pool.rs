@@ -5,12 +5,13 @@
 //! [queue], which is woken, never polls, and is passed over by at most [`PASSES`] turns of a slot in a row.
 //!
 //! A wake-up cannot be lost: who gives back unlocks its slot, then looks for waiters; who waits makes itself known, then
-//! looks at the slots; with a full fence between the two on both sides, one of them sees the other.
+//! looks at the slots. Unlocking and looking stand in the one order of all that is `SeqCst`, and so does a fence between the
+//! two steps of who waits: one of them sees the other.
 
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::sync::{AtomicBool, AtomicUsize, Condvar, Locked, Mutex, Ordering, PoisonError, Stopwatch, TryLock, fence, thread_mark};
+use super::sync::{AtomicBool, AtomicUsize, Condvar, Locked, Mutex, Ordering, PoisonError, Stopwatch, TryLock, fence, lock, thread_mark};
 use crate::call::{Cancel, Deadline};
 use crate::error::{Error, Kind, Result};
 
@@ -83,7 +84,6 @@ struct Place<T> {
 /// The right to one of the pool's places until it is dropped: with an instance, or to [`put`](Turn::put) one there. What lies
 /// there then is kept for the next.
 pub(super) struct Turn<'a, T> {
-    pool: &'a Pool<T>,
     slot: &'a Slot<T>,
     // In this order: first the lock is let go, then those who wait are looked for.
     place: Locked<'a, Place<T>>,
@@ -116,33 +116,27 @@ impl<T> Turn<'_, T> {
     pub(super) fn put(&mut self, item: T) {
         self.place.item = Some(item);
         self.slot.warm.store(true, Ordering::Relaxed);
-        count(&self.pool.counts.made);
+        count(&self.after.pool.counts.made);
     }
 
     /// Ends the instance.
     pub(super) fn discard(&mut self, cause: Cause) {
         self.slot.warm.store(false, Ordering::Relaxed);
         if self.place.item.take().is_some() {
-            count(self.pool.counts.discarded(cause));
+            count(self.after.pool.counts.discarded(cause));
         }
-    }
-
-    /// It was asked for by a caller, not by the pool's own upkeep.
-    #[inline]
-    fn used(mut self) -> Self {
-        self.place.used = true;
-        self
     }
 }
 
 impl<T> Drop for Turn<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        let state = self.pool.gate.state.load(Ordering::Relaxed);
+        let pool = self.after.pool;
+        let state = pool.gate.state.load(Ordering::Relaxed);
         if state == 0 {
             self.place.passed = 0;
         } else {
-            self.after.handed = self.pool.decide(state, self.slot, &mut self.place);
+            self.after.handed = pool.decide(state, self.slot, &mut self.place);
         }
     }
 }
@@ -150,8 +144,7 @@ impl<T> Drop for Turn<'_, T> {
 impl<T> Drop for After<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        fence(Ordering::SeqCst);
-        if self.pool.gate.state.load(Ordering::Relaxed) != 0 {
+        if self.pool.gate.state.load(Ordering::SeqCst) != 0 {
             self.pool.settle(self.handed);
         }
     }
@@ -192,13 +185,15 @@ impl<T> Pool<T> {
     }
 
     /// A turn; waits for one at most `patience` (then `busy`), to the deadline (`timeout`) or until a token is set.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&self, patience: Duration, deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<Turn<'_, T>> {
-        if self.gate.state.load(Ordering::Relaxed) == 0 {
-            let hint = self.hint().load(Ordering::Relaxed);
-            if let Some(turn) = self.slots.get(hint).filter(|slot| slot.is_warm()).and_then(|slot| self.hold(slot)) {
-                return Ok(turn.used());
-            }
+        if self.gate.state.load(Ordering::Relaxed) == 0
+            && let Some(slot) = self.slots.get(self.hint().load(Ordering::Relaxed))
+            && slot.is_warm()
+            && let Some(mut turn) = self.hold(slot)
+        {
+            turn.place.used = true;
+            return Ok(turn);
         }
         self.search(patience, deadline, cancels)
     }
@@ -254,14 +249,15 @@ impl<T> Pool<T> {
         let (before, from) = self.slots.split_at_checked(start)?;
         let order = || (start..).zip(from).chain((0..).zip(before)).filter(|(_, slot)| entitled || !slot.is_reserved());
         let warm = order().filter(|(_, slot)| slot.is_warm());
-        let (index, turn) = warm.chain(order()).find_map(|(index, slot)| Some((index, self.hold(slot)?)))?;
+        let (index, mut turn) = warm.chain(order()).find_map(|(index, slot)| Some((index, self.hold(slot)?)))?;
         if index != start {
             hint.store(index, Ordering::Relaxed);
         }
-        Some(turn.used())
+        turn.place.used = true;
+        Some(turn)
     }
 
-    #[inline]
+    #[inline(always)]
     fn hold<'a>(&'a self, slot: &'a Slot<T>) -> Option<Turn<'a, T>> {
         let turn = self.lock(slot)?;
         if slot.is_reserved() {
@@ -271,9 +267,9 @@ impl<T> Pool<T> {
         (!turn.place.retired).then_some(turn)
     }
 
-    #[inline]
+    #[inline(always)]
     fn lock<'a>(&'a self, slot: &'a Slot<T>) -> Option<Turn<'a, T>> {
-        Some(Turn { pool: self, slot, place: slot.lock.try_lock()?, after: After { pool: self, handed: false } })
+        Some(Turn { slot, place: lock(&slot.lock)?, after: After { pool: self, handed: false } })
     }
 
     /// Where this thread found its last turn, or another that shares the mark.
@@ -325,7 +321,7 @@ impl<T> Pool<T> {
     /// pool must be closed.
     pub(super) fn drain(&self, deadline: &Deadline) -> bool {
         let mut queue = self.queue();
-        // Against the fence of who gives back: it sees that the pool is closed, or this sees its place.
+        // Against who gives back: it sees that the pool is closed, or this sees its place.
         fence(Ordering::SeqCst);
         while !(queue.is_empty() && self.retire()) {
             queue = match deadline.remaining() {
@@ -341,7 +337,7 @@ impl<T> Pool<T> {
     fn retire(&self) -> bool {
         let mut all = true;
         for slot in &self.slots {
-            match slot.lock.try_lock() {
+            match lock(&slot.lock) {
                 Some(mut place) => {
                     place.retired = true;
                     place.item = None;

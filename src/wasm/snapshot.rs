@@ -109,7 +109,7 @@ impl Sandbox {
 
     fn store(&self, interface: Interface) -> Result<Store<State>> {
         let call = Call { cancel: self.cancel.clone(), ..Call::new(self.deadline.clone()) };
-        let current = Current::new(&call, Running::Own("_initialize"), self.deadline.clone(), call.chain);
+        let current = Current::new(&call, Running::Own("_initialize"), self.deadline.clone());
         let rate = Arc::new(Rate::new(self.context.grants().rates.output));
         let state = instance::state(&self.context, &Arc::new(interface), Some((&rate, &Vec::new())), current)?;
         let mut store = Store::new(&self.machine.engine, state);

@@ -55,7 +55,8 @@ pub(super) struct Current {
     pub(super) running: Running,
     pub(super) deadline: Deadline,
     pub(super) cancel: Option<Cancel>,
-    pub(super) chain: Chain,
+    /// What led to the call, without this plugin.
+    chain: Chain,
     pub(super) tag: u64,
     pub(super) traceparent: Box<str>,
     /// The clock of the deadline runs: at the end of the call it must be compared.
@@ -66,21 +67,19 @@ pub(super) struct Current {
     pub(super) denied: Option<Box<Value>>,
 }
 
-/// A call that is to run. A store's [`Current`] is made from it in its place: what is copied is read back at once, which
-/// costs a short call more than the copying.
+/// A call that is to run. A store's [`Current`] is made from it in its place, and of what most calls leave empty nothing is
+/// copied: what is copied is read back at once, which costs a short call more than the copying.
 pub(super) struct Due<'a> {
     pub(super) call: &'a Call,
     pub(super) running: Running,
     /// The effective one.
     pub(super) deadline: Deadline,
-    /// The call's own, the plugin in it.
-    pub(super) chain: Chain,
 }
 
 impl Due<'_> {
     /// As the call of a store that is about to be made.
     pub(super) fn current(&self) -> Current {
-        Current::new(self.call, self.running, self.deadline.clone(), self.chain)
+        Current::new(self.call, self.running, self.deadline.clone())
     }
 }
 
@@ -91,7 +90,9 @@ impl Current {
         let call = due.call;
         self.running = due.running;
         self.deadline = due.deadline.clone();
-        self.chain = due.chain;
+        if !(self.chain.is_empty() && call.chain.is_empty()) {
+            self.chain = call.chain;
+        }
         self.tag = call.tag;
         (self.armed, self.seen) = (false, 0);
         if self.cancel.is_some() || call.cancel.is_some() {
@@ -105,10 +106,10 @@ impl Current {
         }
     }
 
-    /// For `call`, whose effective deadline and chain these are.
-    pub(super) fn new(call: &Call, running: Running, deadline: Deadline, chain: Chain) -> Self {
+    /// For `call`, whose effective deadline this is.
+    pub(super) fn new(call: &Call, running: Running, deadline: Deadline) -> Self {
         let (cancel, traceparent) = (call.cancel.clone(), call.traceparent.clone());
-        Current { running, deadline, cancel, chain, tag: call.tag, traceparent, armed: false, seen: 0, denied: None }
+        Current { running, deadline, cancel, chain: call.chain, tag: call.tag, traceparent, armed: false, seen: 0, denied: None }
     }
 
     /// `timeout` or `cancelled` if the call may not go on, looked at once a tick: a guest that only makes host calls, one
@@ -144,6 +145,7 @@ impl State {
             Running::Function(place) => self.interface.functions.get(place).map_or("", |export| &*export.name),
             Running::Own(name) => name,
         };
+        let chain = call.chain.enter(self.context.serial())?;
         let caller = host::Caller {
             context: &self.context,
             function,
@@ -151,9 +153,9 @@ impl State {
             traceparent: &call.traceparent,
             deadline: &call.deadline,
             cancel: call.cancel.as_ref(),
-            chain: call.chain,
+            chain,
         };
-        let answer = call.chain.scope(|| request(&caller));
+        let answer = chain.scope(|| request(&caller));
         match &answer {
             Ok(_) => self.last_error.clear(),
             Err(error) => self.refuse(error),

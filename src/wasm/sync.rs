@@ -6,6 +6,13 @@ pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 pub(super) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 pub(super) use try_lock::{Locked, TryLock};
 
+/// Takes a lock, if it is free. Letting it go stands in the one order of all that is `SeqCst`: one instruction, which is as
+/// good as a fence after it and costs half.
+#[inline]
+pub(super) fn lock<T>(lock: &TryLock<T>) -> Option<Locked<'_, T>> {
+    lock.try_lock_explicit(Ordering::SeqCst, Ordering::SeqCst)
+}
+
 /// Time since some moment.
 pub(super) struct Stopwatch(Instant);
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::super::sync::{MutexGuard, Ordering, PoisonError, fence};
+use super::super::sync::{MutexGuard, Ordering, PoisonError, fence, lock};
 use super::{Pool, Turn, WAITER, closed, count};
 use crate::call::{self, Cancel, Deadline};
 use crate::error::{Error, Kind, Result};
@@ -71,7 +71,7 @@ impl<T> Pool<T> {
         let waiter = queue.find(id).and_then(|at| queue.waiters.get_mut(at)).filter(|waiter| waiter.awake)?;
         waiter.awake = false;
         self.gate.awake.fetch_sub(1, Ordering::Relaxed);
-        // Against the fence of who gives back: it sees that nobody is awake, or this sees its place.
+        // Against who gives back: it sees that nobody is awake, or this sees its place.
         fence(Ordering::SeqCst);
         let Some(turn) = self.scan(true) else {
             self.gate.owed.store(true, Ordering::Relaxed);
@@ -119,7 +119,7 @@ impl<T> Pool<T> {
     /// After a place was let go while somebody waited or the pool was closed.
     #[cold]
     pub(super) fn settle(&self, handed: bool) {
-        if !handed && self.gate.awake.load(Ordering::Relaxed) != 0 && !self.is_closed() {
+        if !handed && self.gate.awake.load(Ordering::SeqCst) != 0 && !self.is_closed() {
             return;
         }
         let mut queue = self.queue();
@@ -137,7 +137,7 @@ impl<T> Pool<T> {
             return None;
         }
         fence(Ordering::SeqCst);
-        let free = self.slots.iter().any(|slot| slot.lock.try_lock().is_some());
+        let free = self.slots.iter().any(|slot| lock(&slot.lock).is_some());
         if free { self.rouse(queue) } else { None }
     }
 

@@ -24,10 +24,11 @@ impl<T> TryLock<T> {
         TryLock { locked: AtomicBool::new(false), value: std::sync::Mutex::new(value) }
     }
 
-    pub(super) fn try_lock(&self) -> Option<Locked<'_, T>> {
-        self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).ok()?;
-        Some(Locked { locked: &self.locked, value: Some(self.value.try_lock().expect("held twice")) })
-    }
+}
+
+pub(super) fn lock<T>(lock: &TryLock<T>) -> Option<Locked<'_, T>> {
+    lock.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).ok()?;
+    Some(Locked { locked: &lock.locked, value: Some(lock.value.try_lock().expect("held twice")) })
 }
 
 impl<T> Deref for Locked<'_, T> {
@@ -48,6 +49,8 @@ impl<T> Drop for Locked<'_, T> {
     fn drop(&mut self) {
         self.value = None;
         self.locked.store(false, Ordering::Release);
+        // The one order of what is `SeqCst`: loom knows it of fences alone.
+        fence(Ordering::SeqCst);
     }
 }
 
