@@ -13,10 +13,11 @@ use crate::error::{Error, Kind, Result, clean};
 use crate::host::{Level, PluginContext};
 use crate::manifest::{Manifest, Snapshot};
 
+use blueprint::Blueprint;
 use cache::Cache;
 use compile::{Compiled, Order};
 use engine::{Features, Machine, Ticking};
-use instance::{Blueprint, Instance, Request};
+use instance::{Instance, Request};
 use lease::Lease;
 use module::Interface;
 use pool::Pool;
@@ -25,6 +26,7 @@ use state::{Due, Running};
 use upkeep::Upkeep;
 
 mod artifact;
+mod blueprint;
 mod bounds;
 mod cache;
 mod compile;

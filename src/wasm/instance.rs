@@ -1,39 +1,22 @@
 //! One instance: made, initialised, called, and judged whether it may be used again.
 
-use std::sync::Arc;
+use wasmtime::{Extern, Memory, ModuleExport, Store, TypedFunc};
 
-use wasmtime::{Memory, Module, Store, TypedFunc};
-
-use super::engine::Machine;
+use super::blueprint::{Blueprint, begin};
 use super::glue::{self, Frees, Parts};
-use super::limits::Limits;
 use super::module::{Export, Interface, Shape, Start};
-use super::output::Output;
-use super::state::{Current, Due, Guest, State, tick};
+use super::state::{Due, Guest, State};
 use super::transfer::{Transfer, unpack};
-use super::{linker, trap, wasi};
+use super::trap;
 use crate::call::{Cancel, Sink};
 use crate::error::{Error, Kind, Result};
-use crate::host::PluginContext;
-use crate::host::rate::Rate;
-use crate::sys::loan::{Exchange, Loan, lend};
+use crate::sys::loan::{Exchange, lend};
 
 /// An instance may grow by this much, and to half of its limit, before it is replaced.
 const GROWTH: usize = 16 << 20;
 
 /// Functions of one instance that are called in one entry; the rest are called step by step.
 pub(super) const GLUED_MAX: usize = 8;
-
-/// What all instances of a plugin are made from.
-pub(super) struct Blueprint {
-    machine: &'static Machine,
-    pub(super) pre: linker::Linked,
-    pub(super) interface: Arc<Interface>,
-    pub(super) context: Arc<PluginContext>,
-    pub(super) wasi: bool,
-    folders: Vec<wasi::Folder>,
-    pub(super) rate: Arc<Rate>,
-}
 
 /// An instance and its store. Belongs to one call at a time.
 pub(super) struct Instance {
@@ -73,87 +56,6 @@ pub(super) struct Request<'a> {
     pub(super) trusted: bool,
 }
 
-impl Blueprint {
-    /// Links the module for the plugin. `current` is the call that loads it.
-    pub(super) fn new(
-        machine: &'static Machine,
-        module: &Module,
-        interface: Interface,
-        context: Arc<PluginContext>,
-        current: Current,
-    ) -> Result<Self> {
-        let rate = Arc::new(Rate::new(context.grants().rates.output));
-        let wasi = linker::uses_wasi(module);
-        let interface = Arc::new(interface);
-        let pre = linker::link(&machine.engine, module, state(&context, &interface, None, current)?)?;
-        let folders = if wasi { wasi::folders(&context)? } else { Vec::new() };
-        Ok(Blueprint { machine, pre, interface, context, wasi, folders, rate })
-    }
-
-    /// What its guests run in; nothing where the module has no WASI.
-    pub(super) fn enter(&self) -> Result<Option<impl Sized + use<>>> {
-        self.wasi.then(wasi::enter).transpose()
-    }
-
-    /// A new instance: its start section has run, then `_initialize` (or `_start`).
-    pub(super) fn make(&self, current: Current) -> Result<Box<Instance>> {
-        let wasi = self.wasi.then_some((&self.rate, &self.folders));
-        let mut store = Store::new(&self.machine.engine, state(&self.context, &self.interface, wasi, current)?);
-        store.limiter(|state| &mut state.limits);
-        store.epoch_deadline_callback(tick);
-        begin(&mut store)?;
-        let inner = self.pre.instantiate(&mut store).map_err(|e| trap::failure(e, store.data()))?;
-        let mistyped = |e: wasmtime::Error| Error::new(Kind::Internal, format!("An export that was checked has another type: {e:#}."));
-        let memory = inner.get_memory(&mut store, "memory").ok_or_else(|| Error::new(Kind::LoadFailed, "The module has no memory."))?;
-        let alloc = if self.interface.alloc { Some(inner.get_typed_func(&mut store, "alloc").map_err(mistyped)?) } else { None };
-        let free = match self.interface.free {
-            Some((name, Shape::Pair)) => Some(Free::Pair(inner.get_typed_func(&mut store, name).map_err(mistyped)?)),
-            Some((name, _)) => Some(Free::One(inner.get_typed_func(&mut store, name).map_err(mistyped)?)),
-            None => None,
-        };
-        store.data_mut().guest = Guest { memory: Some(memory), alloc: alloc.clone() };
-        let functions = self.interface.functions.iter().map(|_| None).collect();
-        let mut instance =
-            Box::new(Instance { store, inner, memory, alloc, free, functions, glued: 0, initialised: false, baseline: 0, broken: false });
-        instance.run_start(self.interface.start)?;
-        instance.baseline = instance.store.data().limits.memory_used();
-        Ok(instance)
-    }
-}
-
-/// The data of a store for the call that will run in it; with a rate for its output where it has WASI.
-pub(super) fn state(
-    context: &Arc<PluginContext>,
-    interface: &Arc<Interface>,
-    wasi: Option<(&Arc<Rate>, &Vec<wasi::Folder>)>,
-    call: Current,
-) -> Result<State> {
-    let output = wasi.map(|(rate, _)| Output::new(Arc::clone(context), Arc::clone(rate)));
-    let wasi = wasi.zip(output.as_ref()).map(|((_, folders), output)| wasi::context(context, folders, output)).transpose()?;
-    let limits = Limits::new(context.grants().memory);
-    Ok(State {
-        context: Arc::clone(context),
-        interface: Arc::clone(interface),
-        limits,
-        call,
-        call_bytes: Loan::default(),
-        guest: Guest::default(),
-        last_error: String::new(),
-        wasi,
-        ended: false,
-        output,
-    })
-}
-
-/// What each run of a guest begins with: the next tick is looked at, and the fuel is full.
-pub(super) fn begin(store: &mut Store<State>) -> Result<()> {
-    store.set_epoch_deadline(1);
-    if let Some(fuel) = store.data().context.grants().fuel {
-        store.set_fuel(fuel).map_err(|e| Error::new(Kind::Internal, format!("The fuel could not be set: {e:#}.")))?;
-    }
-    Ok(())
-}
-
 /// Enters the glue of a call; the error outside is that the call cannot be made.
 #[inline]
 fn enter(store: &mut Store<State>, glued: &TypedFunc<i32, ()>, transfer: &mut Transfer<'_>) -> Result<wasmtime::Result<()>> {
@@ -162,6 +64,31 @@ fn enter(store: &mut Store<State>, glued: &TypedFunc<i32, ()>, transfer: &mut Tr
 }
 
 impl Instance {
+    /// Of a module that was just instantiated: its exports found by their places, and its start run.
+    pub(super) fn new(mut store: Store<State>, inner: wasmtime::Instance, interface: &Interface) -> Result<Box<Self>> {
+        let exported = |store: &mut Store<State>, place: &ModuleExport| inner.get_module_export(store, place);
+        let memory = interface.memory.as_ref().and_then(|place| exported(&mut store, place)).and_then(Extern::into_memory);
+        let memory = memory.ok_or_else(|| Error::new(Kind::LoadFailed, "The module has no memory."))?;
+        let mistyped = |e: wasmtime::Error| Error::new(Kind::Internal, format!("An export that was checked has another type: {e:#}."));
+        let missing = || Error::new(Kind::Internal, "An export that was checked is not there.");
+        let mut function = |place: &ModuleExport| exported(&mut store, place).and_then(Extern::into_func).ok_or_else(missing);
+        let alloc = interface.alloc.as_ref().map(&mut function).transpose()?;
+        let free = interface.free.as_ref().map(|(place, shape)| Ok((function(place)?, *shape))).transpose()?;
+        let alloc = alloc.map(|f| f.typed(&store)).transpose().map_err(mistyped)?;
+        let free = match free {
+            Some((f, Shape::Pair)) => Some(Free::Pair(f.typed(&store).map_err(mistyped)?)),
+            Some((f, _)) => Some(Free::One(f.typed(&store).map_err(mistyped)?)),
+            None => None,
+        };
+        store.data_mut().guest = Guest { memory: Some(memory), alloc: alloc.clone() };
+        let functions = interface.functions.iter().map(|_| None).collect();
+        let mut instance =
+            Box::new(Instance { store, inner, memory, alloc, free, functions, glued: 0, initialised: false, baseline: 0, broken: false });
+        instance.run_start(interface.start)?;
+        instance.baseline = instance.store.data().limits.memory_used();
+        Ok(instance)
+    }
+
     fn run_start(&mut self, start: Option<Start>) -> Result<()> {
         let name = match start {
             Some(Start::Initialize) => "_initialize",

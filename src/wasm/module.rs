@@ -14,8 +14,10 @@ pub(super) struct Interface {
     pub(super) start: Option<Start>,
     pub(super) init: Option<Shape>,
     pub(super) is_ready: bool,
-    pub(super) alloc: bool,
-    pub(super) free: Option<(&'static str, Shape)>,
+    /// There always is one.
+    pub(super) memory: Option<ModuleExport>,
+    pub(super) alloc: Option<ModuleExport>,
+    pub(super) free: Option<(ModuleExport, Shape)>,
 }
 
 /// A function that is neither reserved nor hidden.
@@ -151,13 +153,15 @@ impl Interface {
         }
         functions.sort_by(|a: &Export, b| a.name.cmp(&b.name));
         let has = |name: &str| module.get_export(name).and_then(|ty| ty.func().and_then(Shape::of));
+        let place = |name: &str| has(name).zip(module.get_export_index(name)).map(|(shape, place)| (place, shape));
         let interface = Interface {
             functions,
             start: has("_initialize").map(|_| Start::Initialize).or(has("_start").map(|_| Start::Start)),
             init: has("init"),
             is_ready: has("is_ready").is_some(),
-            alloc: has("alloc").is_some(),
-            free: has("free").map(|shape| ("free", shape)).or(has("dealloc").map(|shape| ("dealloc", shape))),
+            memory: module.get_export_index("memory"),
+            alloc: place("alloc").map(|(place, _)| place),
+            free: place("free").or_else(|| place("dealloc")),
         };
         interface.check(&mut problems);
         if problems.is_empty() { Ok(interface) } else { Err(refused(problems)) }
@@ -170,10 +174,10 @@ impl Interface {
             problems.push(problem("_start", "nothing else", expected));
         }
         let takes = |export: &&Export| export.shape == Some(Shape::Params) && !export.bare;
-        if let Some(export) = self.functions.iter().find(takes).filter(|_| !self.alloc) {
+        if let Some(export) = self.functions.iter().find(takes).filter(|_| self.alloc.is_none()) {
             let expected = format!("(i32) -> i32, because {:?} takes parameters", clean(&export.name, 100));
             problems.push(problem("alloc", "nothing", &expected));
-        } else if self.init.is_some() && !self.alloc {
+        } else if self.init.is_some() && self.alloc.is_none() {
             problems.push(problem("alloc", "nothing", "(i32) -> i32, because \"init\" takes the config"));
         }
     }

@@ -14,7 +14,7 @@ use wasmtime::{Caller, Extern, ExternType, Func, ImportType, Instance, Linker, M
 use super::engine::Machine;
 use super::module::{Interface, Start};
 use super::state::{Current, Guest, Running, State, tick};
-use super::{instance, memory, trap, wasi};
+use super::{blueprint, memory, trap, wasi};
 use crate::call::{Call, Cancel, Deadline};
 use crate::error::{Error, Kind, Result, clean};
 use crate::host::PluginContext;
@@ -111,11 +111,11 @@ impl Sandbox {
         let call = Call { cancel: self.cancel.clone(), ..Call::new(self.deadline.clone()) };
         let current = Current::new(&call, Running::Own("_initialize"), self.deadline.clone());
         let rate = Arc::new(Rate::new(self.context.grants().rates.output));
-        let state = instance::state(&self.context, &Arc::new(interface), Some((&rate, &Vec::new())), current)?;
+        let state = blueprint::state(&self.context, &Arc::new(interface), Some((&rate, &Vec::new())), current)?;
         let mut store = Store::new(&self.machine.engine, state);
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(tick);
-        instance::begin(&mut store)?;
+        blueprint::begin(&mut store)?;
         Ok(store)
     }
 

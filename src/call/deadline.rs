@@ -1,0 +1,126 @@
+//! When a call has to be over, in two words.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// When a call has to be over. The clock is read when it is first asked for, so a limit can run late by the time until
+/// then, never early.
+///
+/// Two words, because every call copies it several times.
+#[derive(Debug)]
+pub struct Deadline {
+    /// Nanoseconds; [`NEVER`]: no bound.
+    limit: u64,
+    /// Nanoseconds of the [clock](now); 0 until somebody asks.
+    at: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+/// Nanoseconds since a moment before the first time this was asked.
+fn now() -> u64 {
+    nanos(origin().elapsed()).saturating_add(1)
+}
+
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(Instant::now)
+}
+
+/// As a limit: what is too long for it is none.
+#[inline]
+const fn nanos(duration: Duration) -> u64 {
+    let nanos = duration.as_nanos();
+    if nanos < NEVER as u128 { nanos as u64 } else { NEVER }
+}
+
+impl Clone for Deadline {
+    #[inline]
+    fn clone(&self) -> Self {
+        Deadline { limit: self.limit, at: AtomicU64::new(self.at.load(Ordering::Relaxed)) }
+    }
+}
+
+impl Deadline {
+    /// No bound at all.
+    pub const fn never() -> Self {
+        Deadline { limit: NEVER, at: AtomicU64::new(0) }
+    }
+
+    /// A bound that starts to run when it is first asked about.
+    #[inline]
+    pub const fn after(limit: Duration) -> Self {
+        Deadline { limit: nanos(limit), at: AtomicU64::new(0) }
+    }
+
+    /// A bound at a moment.
+    pub fn at(moment: Instant) -> Self {
+        let at = nanos(moment.saturating_duration_since(origin())).saturating_add(1);
+        Deadline { limit: 0, at: AtomicU64::new(at) }
+    }
+
+    /// The same deadline, or one after `limit` from its start if that is earlier.
+    #[must_use]
+    #[inline]
+    pub fn at_most(&self, limit: Duration) -> Self {
+        let limit = nanos(limit);
+        match self.at.load(Ordering::Relaxed) {
+            0 => Deadline { limit: self.limit.min(limit), at: AtomicU64::new(0) },
+            at => Deadline { limit: 0, at: AtomicU64::new(at.min(now().saturating_add(limit))) },
+        }
+    }
+
+    /// The length of the bound as it was given, if it has not begun to run; none if there is no bound.
+    pub fn limit(&self) -> Option<Duration> {
+        (self.limit != NEVER).then(|| Duration::from_nanos(self.limit))
+    }
+
+    /// Starts the clock if it does not run yet and returns the moment; none if there is no bound (or it is too far away to name).
+    pub fn moment(&self) -> Option<Instant> {
+        origin().checked_add(Duration::from_nanos(self.started()?.saturating_sub(1)))
+    }
+
+    /// The time left; none if there is no bound. Starts the clock.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.started().map(|at| Duration::from_nanos(at.saturating_sub(now())))
+    }
+
+    /// Whether the time is up. Starts the clock.
+    pub fn expired(&self) -> bool {
+        self.started().is_some_and(|at| now() >= at)
+    }
+
+    /// When it is over, by the clock, which runs from here on.
+    fn started(&self) -> Option<u64> {
+        match self.at.load(Ordering::Relaxed) {
+            0 => self.start(),
+            at => Some(at),
+        }
+    }
+
+    fn start(&self) -> Option<u64> {
+        if self.limit == NEVER {
+            return None;
+        }
+        let at = now().checked_add(self.limit)?;
+        // The first who asks sets it.
+        Some(self.at.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|set| set, |_| at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smaller_limit_wins_before_and_after_the_clock_runs() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(Deadline::never().at_most(hour).limit(), Some(hour));
+        assert_eq!(Deadline::after(hour).at_most(Duration::ZERO).limit(), Some(Duration::ZERO));
+        let running = Deadline::after(hour);
+        assert!(!running.expired());
+        assert!(running.at_most(Duration::ZERO).expired());
+        assert!(Deadline::after(Duration::MAX).moment().is_none());
+    }
+}
