@@ -108,6 +108,7 @@ fn a_violation_is_found() {
         ("src/wasm/pool.rs", "use wasmtime::Engine; // use crate::grpc::Plugin;\nconst T: &str = \"crate::grpc::x\"; /* tonic::x */"),
         ("src/call.rs", "#[cfg(test)] mod tests { use crate::ffi::x; } fn f<'a>(c: char) { let q = '\"'; crate::error::g(q) }"),
         ("src/wasm.rs", "let id = std::process::id();"),
+        ("src/wasm.rs", "fn f() -> Option<Result<impl Sized + use<>>> { g() }"),
         ("src/host.rs", "use std::ffi::OsStr; use tokio::runtime::Handle;"),
         ("src/sys/process.rs", "use std::process::Command; use libc::pid_t;"),
     ];
@@ -217,7 +218,8 @@ fn paths<'a>(tokens: &[(usize, &'a str)]) -> Vec<(usize, Vec<&'a str>)> {
     let mut at = 0;
     while at < tokens.len() {
         let (line, text) = tokens[at];
-        if text == "use" {
+        // `use<…>` at the end of a type says which lifetimes it captures.
+        if text == "use" && tokens.get(at + 1).is_some_and(|t| t.1 != "<") {
             at = use_tree(tokens, at + 1, &[], &mut found);
         } else if is_name(text) && tokens.get(at + 1).is_some_and(|t| t.1 == "::") {
             let mut path = vec![text];
