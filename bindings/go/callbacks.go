@@ -35,6 +35,7 @@ func flowplugGoDropped(user C.uintptr_t, request C.uint64_t) { targetOf(user).dr
 
 //export flowplugGoDone
 func flowplugGoDone(user C.uintptr_t, status C.flowplug_status, result *C.flowplug_bytes, failure *C.flowplug_error) {
+	forceGC()
 	f := frameByID(uint32(user))
 	if status == C.FLOWPLUG_OK {
 		f.result = copied(unsafe.Pointer(result.ptr), result.len)
@@ -223,7 +224,10 @@ func fail(request uint64, status Status, message string) {
 	C.fp_request_fail(C.uint64_t(request), C.int32_t(status), ptr, n)
 }
 
-func targetOf(user C.uintptr_t) *target { return cgo.Handle(user).Value().(*target) }
+func targetOf(user C.uintptr_t) *target {
+	forceGC()
+	return cgo.Handle(user).Value().(*target)
+}
 
 // pairs copies names and values; the last of a name stands. Nil if there are none.
 func pairs(from *C.flowplug_pair, n C.size_t) map[string]string {

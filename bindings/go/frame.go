@@ -66,6 +66,7 @@ func takeFrame(ctx context.Context, inline bool) (*frame, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, contextEnded(err)
 	}
+	forceGC()
 	l, _ := leases.Get().(*lease)
 	if l == nil {
 		l = &lease{frame: freeFrame()}
@@ -161,6 +162,7 @@ func (f *frame) newToken() error {
 
 // giveBack ends the call's use of the frame.
 func (f *frame) giveBack() {
+	forceGC()
 	if background := context.Background(); f.ctx != background {
 		// True too if the context's own way to the token has begun.
 		spent := f.stop != nil && !f.stop()

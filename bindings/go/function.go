@@ -71,6 +71,8 @@ func (fn *Function) Call(ctx context.Context, params json.RawMessage) (json.RawM
 		return nil, fn.named(err)
 	}
 	defer f.giveBack()
+	// A caller may drop Function, Runner and Host in the middle of the call; if they were collected then, it would be ended.
+	defer runtime.KeepAlive(fn)
 	if fn.trust {
 		f.c.options.flags = C.FLOWPLUG_CALL_TRUST_JSON
 	}
@@ -152,6 +154,7 @@ func (r *Runner) callAsync(ctx context.Context, function string, params []byte) 
 	}
 	// The library completes every call that it accepted, at its deadline or its cancel at the latest.
 	<-f.wake
+	runtime.KeepAlive(r)
 	result, failure := f.result, f.err
 	f.result, f.err = nil, nil
 	if failure != nil {

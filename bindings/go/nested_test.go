@@ -128,3 +128,37 @@ func TestWhatIsDroppedIsFreed(t *testing.T) {
 		return registered.Load() <= holds
 	})
 }
+
+// Whoever drops a runner and its host in the middle of a call gets the answer still: the call holds them.
+func TestACallHoldsWhatItIsMadeOn(t *testing.T) {
+	inBothRuntimes(t, func(t *testing.T, fixture string) {
+		for name, call := range map[string]func(*Runner) error{
+			"call": func(r *Runner) error {
+				_, err := r.Call(context.Background(), "command", asks("kv_get", `{"key":"k"}`))
+				return err
+			},
+			"function": func(r *Runner) error {
+				fn, err := r.Function("command")
+				if err != nil {
+					return err
+				}
+				_, err = fn.Call(context.Background(), asks("kv_get", `{"key":"k"}`))
+				return err
+			},
+		} {
+			api := &recorder{onGet: func(context.Context, string) ([]byte, error) {
+				for range 10 {
+					runtime.GC()
+				}
+				return []byte("v"), nil
+			}}
+			h, err := NewHost(WithPolicy("trusted"), WithHostAPI(api), WithLogger(quiet))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := call(started(t, h, "dropped", manifestOf(t, fixture), "")); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}

@@ -221,6 +221,7 @@ func (r *Runner) with(ctx context.Context, call func(*frame, unsafe.Pointer) err
 	}
 	defer f.giveBack()
 	err = call(f, p.ptr)
+	runtime.KeepAlive(r)
 	var e *Error
 	if errors.As(err, &e) {
 		return f.failed(ctx, e)
