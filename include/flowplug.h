@@ -168,7 +168,7 @@ typedef struct flowplug_call_options {
   uint64_t tag;
   // FLOWPLUG_CALL_TRUST_JSON, or 0.
   uint64_t flags;
-  // W3C trace context; empty: none.
+  // W3C trace context ("00-...-...-01"), handed to a gRPC plugin as metadata and to host callbacks; empty: none.
   struct flowplug_str traceparent;
 } flowplug_call_options;
 

@@ -11,12 +11,15 @@ use serde_json::Value;
 
 use crate::call::{Cancel, Chain, Deadline};
 use crate::error::{Error, Kind, Result, clean};
+use crate::host::audit::{Audit, denied};
 use crate::host::http::client::Connections;
 use crate::host::rate::{Admission, Rate};
 use crate::policy::Grants;
 
+pub mod audit;
 pub mod config;
 pub mod defaults;
+pub mod event;
 pub mod http;
 pub mod kv;
 pub mod log;
@@ -56,6 +59,7 @@ pub struct PluginContext {
     log_rate: Rate,
     event_rate: Rate,
     connections: Connections,
+    audit: Audit,
 }
 
 impl std::fmt::Debug for PluginContext {
@@ -80,6 +84,7 @@ impl PluginContext {
             log_rate,
             event_rate,
             connections: Connections::default(),
+            audit: Audit::default(),
         })
     }
 
@@ -215,12 +220,11 @@ impl Caller<'_> {
         let key = self.namespaced(key)?;
         let max = self.context.grants.kv.value;
         if value.len() as u64 > max {
-            return Err(Error::new(
-                Kind::PermissionDenied,
-                format!("The value of {} bytes is larger than the {max} bytes that the policy grants (kv.value).", value.len()),
-            ));
+            let text = format!("The value of {} bytes is larger than the {max} bytes that the policy grants (kv.value).", value.len());
+            let denied = denied("kv", &key, "kv.value", format!("kv: {{ value: {} }}", value.len()));
+            return self.audited(Err(Error::new(Kind::PermissionDenied, text).with_detail("denied", denied)));
         }
-        self.context.host.kv_set(self, &key, value)
+        self.audited(self.context.host.kv_set(self, &key, value))
     }
 
     /// `KVDelete`; `key` as the plugin wrote it.
@@ -230,13 +234,17 @@ impl Caller<'_> {
 
     /// `HTTPRequest`: refused before the host hears of it if the allowlist does not name the URL's host.
     pub fn http_request(&self, request: &HttpRequest<'_>) -> Result<HttpResponse> {
+        self.audited_request(request.url, self.http_request_within(request))
+    }
+
+    fn http_request_within(&self, request: &HttpRequest<'_>) -> Result<HttpResponse> {
         http::check_method(request.method)?;
         http::check_headers(request.headers, request.body)?;
         let url = http::check_url(self.context, request.url)?;
         let response = self.context.host.http_request(self, &HttpRequest { url: url.as_str(), ..*request })?;
         let max = self.context.grants.http_max_response;
         if response.body.len() as u64 > max {
-            return Err(http::too_large(response.body.len() as u64, max));
+            return Err(http::too_large(request.url, response.body.len() as u64, max));
         }
         Ok(response)
     }
@@ -245,10 +253,9 @@ impl Caller<'_> {
     pub fn emit_event(&self, event: &str) -> Result<()> {
         if self.context.event_rate.admit() == Admission::Refused {
             let max = self.context.grants.rates.event;
-            return Err(Error::new(
-                Kind::PermissionDenied,
-                format!("The plugin emits more than the {max} events a second that the policy grants (rates.event)."),
-            ));
+            let text = format!("The plugin emits more than the {max} events a second that the policy grants (rates.event).");
+            let denied = denied("event", "emit_event", "rates.event", String::new());
+            return self.audited(Err(Error::new(Kind::PermissionDenied, text).with_detail("denied", denied)));
         }
         if event.len() > EVENT_MAX {
             let text = format!("The event has {} bytes; {EVENT_MAX} is the most. Store what is large, and emit where it is.", event.len());

@@ -35,7 +35,9 @@ fn the_header_is_what_the_ffi_makes() {
 
 #[test]
 fn the_schemas_are_what_the_tables_make() {
-    for (name, schema) in [("plugin", flowplug::manifest::schema()), ("policy", flowplug::policy::schema())] {
+    for (name, schema) in
+        [("plugin", flowplug::manifest::schema()), ("policy", flowplug::policy::schema()), ("event", flowplug::host::event::schema())]
+    {
         settle(&root().join(format!("include/{name}.schema.json")), &format!("{schema:#}\n"));
     }
 }

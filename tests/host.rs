@@ -105,3 +105,56 @@ fn a_load_ends_at_the_granted_time() {
     let late = setup.load("(module (memory (export \"memory\") 1) (func (export \"f\") (result i64) i64.const 0))", &call()).unwrap_err();
     assert_eq!(late.kind(), Kind::Timeout, "{late}");
 }
+
+/// What was told: `what target allowed rule`.
+fn audits(host: &TestHost) -> Vec<String> {
+    let events = host.events.lock().unwrap();
+    let audit = |event: &String| {
+        let event: serde_json::Value = serde_json::from_str(event).unwrap();
+        assert_eq!((event["type"].as_str(), event["plugin"].as_str()), (Some("audit"), Some("p")));
+        let text = |name: &str| event["audit"][name].as_str().unwrap().to_owned();
+        format!("{} {} {} {}", text("what"), text("target"), event["audit"]["allowed"], text("rule"))
+    };
+    events.iter().map(audit).collect()
+}
+
+#[test]
+fn what_a_plugin_is_refused_and_reaches_is_told() {
+    let mut small = grants();
+    (small.kv.value, small.http_max_response) = (10, 5);
+    with(small, |caller, host| {
+        let get = |url: &str| caller.http_request(&HttpRequest { method: "GET", url, headers: &[], body: b"" });
+        get("https://api.example.com/a").unwrap();
+        get("https://api.example.com/b").unwrap();
+        get("http://API.example.com/").unwrap();
+        get("https://evil.org/").unwrap_err();
+        get("ftp://api.example.com/").unwrap_err();
+        get("https://user@api.example.com/").unwrap_err();
+        get("no url").unwrap_err();
+        caller.kv_set("k", &[0; 11]).unwrap_err();
+        let store = MemoryKv::default();
+        store.set(caller, "plugin:p:k", &[0; 10]).unwrap();
+        assert_eq!(
+            audits(host),
+            [
+                "http api.example.com:443 true http: [\"api.example.com\"]",
+                "http api.example.com:80 true http: [\"api.example.com\"]",
+                "http evil.org:443 false permissions.http",
+                "http ftp://api.example.com/ false only http and https",
+                "http api.example.com false no user name or password in a URL",
+                "kv plugin:p:k false kv.value",
+            ]
+        );
+    });
+}
+
+#[test]
+fn a_plugin_that_is_refused_all_the_time_is_told_of_now_and_then() {
+    with(grants(), |caller, host| {
+        let refused = HttpRequest { method: "GET", url: "https://evil.org/", headers: &[], body: b"" };
+        (0..1000).for_each(|_| drop(caller.http_request(&refused).unwrap_err()));
+        // Those of a second, or of some if the machine is slow.
+        let told = audits(host).len();
+        assert!((20..=200).contains(&told), "{told}");
+    });
+}

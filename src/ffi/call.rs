@@ -35,7 +35,7 @@ pub struct flowplug_call_options {
     pub tag: u64,
     /// FLOWPLUG_CALL_TRUST_JSON, or 0.
     pub flags: u64,
-    /// W3C trace context; empty: none.
+    /// W3C trace context ("00-...-...-01"), handed to a gRPC plugin as metadata and to host callbacks; empty: none.
     pub traceparent: flowplug_str,
 }
 
@@ -121,8 +121,8 @@ pub(crate) unsafe fn call_of(options: *const flowplug_call_options) -> Result<Ca
     }
     // SAFETY: by this function's contract.
     let traceparent = unsafe { options.traceparent.text("traceparent") }?;
-    if traceparent.len() > 512 {
-        return Err(argument(format!("traceparent has {} bytes; 512 is the most.", traceparent.len())));
+    if !traceparent.is_empty() && !is_traceparent(traceparent) {
+        return Err(not_a_traceparent());
     }
     Ok(Call {
         deadline: timeout_of(&options).map_or(const { Deadline::never() }, Deadline::after),
@@ -132,6 +132,28 @@ pub(crate) unsafe fn call_of(options: *const flowplug_call_options) -> Result<Ca
         traceparent: traceparent.into(),
         trust_json: options.flags & CALL_TRUST_JSON != 0,
     })
+}
+
+#[cold]
+fn not_a_traceparent() -> Error {
+    argument(
+        "traceparent is not W3C trace context: 00-, 32 digits of the trace, -, 16 of the span, -, 2 of flags, all in lower-case hexadecimal, neither number zero.",
+    )
+}
+
+/// Whether a text is a `traceparent` of W3C trace context. What a later version has behind the flags is let through, within a
+/// bound: it is handed on as it is.
+fn is_traceparent(text: &str) -> bool {
+    const LENGTH: usize = 55;
+    let bytes = text.as_bytes();
+    let Some((known, more)) = bytes.split_at_checked(LENGTH) else { return false };
+    let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let id = |part: &[u8]| hex(part) && part.iter().any(|b| *b != b'0');
+    let parts: Vec<&[u8]> = known.split(|b| *b == b'-').collect();
+    let [version, trace, span, flags] = parts.as_slice() else { return false };
+    let lengths = (version.len(), trace.len(), span.len(), flags.len()) == (2, 32, 16, 2);
+    let later = *version != b"00" && more.first() == Some(&b'-') && bytes.len() <= 512 && more.iter().all(u8::is_ascii_graphic);
+    lengths && hex(version) && *version != b"ff" && id(trace) && id(span) && hex(flags) && (more.is_empty() || later)
 }
 
 fn timeout_of(options: &flowplug_call_options) -> Option<Duration> {
@@ -185,6 +207,42 @@ impl Drop for Completion {
         if let Some(destroy) = self.0.destroy {
             // SAFETY: the registrant's contract: destroy may be called once, from any thread, after everything else.
             unsafe { destroy(self.0.user_data) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_traceparent;
+
+    #[test]
+    fn trace_context_is_that_of_w3c() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        for text in
+            [good, &good.replace("-01", "-ff"), &good.replacen("00", "cc", 1), &format!("{}-more.of=it", good.replacen("00", "01", 1))]
+        {
+            assert!(is_traceparent(text), "{text}");
+        }
+        for text in [
+            "",
+            "x",
+            "00",
+            &good[1..],
+            &good[..54],
+            &format!("{good} "),
+            &format!("{good}-more"),
+            &format!("{}more", good.replacen("00", "01", 1)),
+            &format!("{}-{}", good.replacen("00", "01", 1), "x".repeat(512)),
+            &format!("{}-a b", good.replacen("00", "01", 1)),
+            &good.replacen("00", "ff", 1),
+            &good.to_uppercase(),
+            &good.replace("0af7651916cd43dd8448eb211c80319c", &"0".repeat(32)),
+            &good.replace("b7ad6b7169203331", &"0".repeat(16)),
+            &good.replace('-', "_"),
+            &good.replace("-b7", "b-7"),
+            &good.replace("af", "ag"),
+        ] {
+            assert!(!is_traceparent(text), "{text:?}");
         }
     }
 }

@@ -232,7 +232,7 @@ pub unsafe extern "C" fn flowplug_request_http_check(
         let url = unsafe { url.text("url") }?;
         let context = REQUESTS.with(request, |p| p.context.clone()).ok_or_else(gone)?;
         let context = context.ok_or_else(|| argument("Only an http_request goes to a URL."))?;
-        http::check_url(&context, url).map(drop)
+        http::check_url(&context, url).map(drop).inspect_err(|e| context.audit_refusal(e))
     };
     // SAFETY: by the function's contract.
     unsafe { guard(error, body) }

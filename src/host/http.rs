@@ -1,10 +1,9 @@
 //! The allowlist of `HTTPRequest`: what of a request is checked before the host hears of it, and again for each redirect.
 
-use serde_json::json;
 use url::Url;
 
 use crate::error::{Error, Kind, Result, clean};
-use crate::host::PluginContext;
+use crate::host::{PluginContext, audit};
 
 pub use connect::Resolve;
 
@@ -33,10 +32,14 @@ pub fn check_url(context: &PluginContext, url: &str) -> Result<Url> {
         return Err(Error::new(
             Kind::PermissionDenied,
             format!("{shown:?} has the scheme {:?}; only http and https are allowed.", parsed.scheme()),
-        ));
+        )
+        .with_detail("denied", audit::denied("http", &shown, "only http and https", String::new())));
     }
     if !parsed.username().is_empty() || parsed.password().is_some() {
-        return Err(Error::new(Kind::PermissionDenied, "The URL carries a user name or password; send an Authorization header instead."));
+        let text = "The URL carries a user name or password; send an Authorization header instead.";
+        let target = parsed.host_str().unwrap_or_default();
+        let denied = audit::denied("http", target, "no user name or password in a URL", String::new());
+        return Err(Error::new(Kind::PermissionDenied, text).with_detail("denied", denied));
     }
     let (Some(host), Some(port)) = (parsed.host_str(), parsed.port_or_known_default()) else {
         return Err(Error::new(Kind::InvalidArgument, format!("{shown:?} names no host.")));
@@ -49,11 +52,13 @@ pub fn check_url(context: &PluginContext, url: &str) -> Result<Url> {
 
 /// A response past the policy's bound.
 #[cold]
-pub(super) fn too_large(length: u64, max: u64) -> Error {
+pub(super) fn too_large(url: &str, length: u64, max: u64) -> Error {
+    let grant = "http_max_response, here and in the manifest's permissions".to_owned();
     Error::new(
         Kind::PermissionDenied,
         format!("The HTTP response of {length} bytes or more is larger than the {max} bytes allowed (permissions.http_max_response)."),
     )
+    .with_detail("denied", audit::denied("http", url, "http_max_response", grant))
 }
 
 fn denied(context: &PluginContext, host: &str, port: u16) -> Error {
@@ -65,7 +70,7 @@ fn denied(context: &PluginContext, host: &str, port: u16) -> Error {
             context.identity()
         ),
     )
-    .with_detail("denied", json!({"what": "http", "target": target, "rule": "permissions.http", "grant": format!("http: [{host:?}]")}))
+    .with_detail("denied", audit::denied("http", &target, "permissions.http", format!("http: [{host:?}]")))
 }
 
 /// Refuses a method that is not a token of HTTP, or that would make a tunnel.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Kind, Result};
-use crate::host::Caller;
 use crate::host::kv::file::FileKv;
+use crate::host::{Caller, audit};
 
 pub mod file;
 
@@ -81,7 +81,7 @@ impl MemoryKv {
         let mut state = self.state();
         let old = state.values.get(key).map_or(0, |old| size(key, old));
         let used = state.used.get(identity).copied().unwrap_or(0) - old + size(key, value);
-        within(caller.context.grants().kv.total, used)?;
+        within(identity, caller.context.grants().kv.total, used)?;
         state.values.insert(key.to_owned(), value.to_owned());
         state.used.insert(identity.to_owned(), used);
         Ok(())
@@ -103,14 +103,15 @@ impl MemoryKv {
 }
 
 /// Refuses what would make a plugin's data larger than its quota.
-fn within(total: u64, used: u64) -> Result<()> {
+fn within(identity: &str, total: u64, used: u64) -> Result<()> {
     if used <= total {
         return Ok(());
     }
     Err(Error::new(
         Kind::PermissionDenied,
         format!("The plugin's stored data would take {used} bytes; the policy grants {total} (kv.total). Delete keys, or raise it."),
-    ))
+    )
+    .with_detail("denied", audit::denied("kv", identity, "kv.total", format!("kv: {{ total: {used} }}"))))
 }
 
 /// What an entry counts for: its bytes, and what the store needs to keep it.

@@ -67,7 +67,9 @@ pub(super) fn path_open(
     }
     // What is not there, or not to be seen, is left to the call itself: it makes a file, or says what is wrong.
     if filetype(wasi, dir, lookup, name)?.is_some_and(|found| !matches!(found, DIRECTORY | REGULAR_FILE | SYMBOLIC_LINK)) {
-        state.call.denied = Some(refused(name, "it is neither a regular file nor a folder"));
+        let denied = refused(name, "it is neither a regular file nor a folder");
+        state.context.audit_denied(&denied);
+        state.call.denied = Some(denied);
         return Ok(ACCESS);
     }
     wasi.set_hostcall_fuel(FUEL);
@@ -80,8 +82,9 @@ pub(super) fn path_open(
         0 => return within_bound(wasi, bytes, opened),
         ACCESS | NOT_PERMITTED | READ_ONLY | NOT_CAPABLE => {
             let name = memory::slice(bytes, path, len).unwrap_or_default();
-            state.call.denied =
-                Some(refused(name, "it leads out of what was granted, or asks for more than was (wasm.permissions.filesystem)"));
+            let denied = refused(name, "it leads out of what was granted, or asks for more than was (wasm.permissions.filesystem)");
+            state.context.audit_denied(&denied);
+            state.call.denied = Some(denied);
         }
         _ => {}
     }

@@ -229,6 +229,8 @@ static void options_out_of_range(void) {
   BAD(flowplug_plugin_call, plugin, f, params, &options, &out);
   options.traceparent = long_null;
   BAD(flowplug_plugin_call, plugin, f, params, &options, &out);
+  options.traceparent = str("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331");
+  BAD(flowplug_plugin_call, plugin, f, params, &options, &out);
   options = (flowplug_call_options)FLOWPLUG_CALL_OPTIONS_INIT;
   options.cancel = 0x123456789abcdefu;
   FAILS(FLOWPLUG_NOT_FOUND, flowplug_plugin_call, plugin, f, params, &options, &out);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use flowplug::call::{Call, Deadline};
@@ -95,6 +95,25 @@ impl Host for TestHost {
     fn event(&self, event: &str) {
         self.events.lock().unwrap().push(event.to_owned());
     }
+}
+
+impl Drop for TestHost {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.events.lock().unwrap().iter().for_each(|event| check_event(event));
+        }
+    }
+}
+
+/// Every event is what the committed schema says.
+pub(crate) fn check_event(event: &str) {
+    static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+        let schema = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/include/event.schema.json")).unwrap();
+        jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap()
+    });
+    let parsed = serde_json::from_str(event).unwrap();
+    let problems: Vec<String> = SCHEMA.iter_errors(&parsed).map(|e| e.to_string()).collect();
+    assert!(problems.is_empty(), "{event}: {problems:?}");
 }
 
 /// A folder that is removed when the test ends.

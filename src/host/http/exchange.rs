@@ -9,14 +9,13 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy;
-use serde_json::json;
 use url::Url;
 
 use crate::error::{Error, Kind, Result, clean};
 use crate::host::http::client::Client;
 use crate::host::http::connect::NotPublic;
 use crate::host::http::{check_url, too_large};
-use crate::host::{HttpRequest, HttpResponse, PluginContext};
+use crate::host::{HttpRequest, HttpResponse, PluginContext, audit};
 
 /// What a plugin asks for, as it is on one of the way's servers.
 #[derive(Clone, Debug)]
@@ -96,7 +95,7 @@ impl Hop {
                 Kind::PermissionDenied,
                 format!("{:?} redirects from https to http, which is not followed.", self.server()),
             )
-            .with_detail("denied", json!({"what": "http", "target": target, "rule": "a redirect never leaves https", "grant": ""})));
+            .with_detail("denied", audit::denied("http", &target, "a redirect never leaves https", String::new())));
         }
         let mut next = Hop { url: check_url(plugin, url.as_str())?, ..self.clone() };
         let becomes_get = match answer.status {
@@ -167,7 +166,7 @@ pub(super) async fn exchange(client: Client, hop: Hop, max: u64) -> Result<Answe
         let Some(data) = frame.data_ref() else { continue };
         let length = (bytes.len() + data.len()) as u64;
         if length > max {
-            return Err(too_large(length, max));
+            return Err(too_large(&server, length, max));
         }
         bytes.extend_from_slice(data);
     }
@@ -193,7 +192,7 @@ fn not_public(hop: &Hop, address: IpAddr) -> Error {
             "The plugin may not reach {server:?}: its address {address} is not a public one. The policy's line http_private: [{range:?}] would grant it."
         ),
     )
-    .with_detail("denied", json!({"what": "http", "target": server, "rule": "http_private", "grant": format!("http_private: [{range:?}]")}))
+    .with_detail("denied", audit::denied("http", &server, "http_private", format!("http_private: [{range:?}]")))
 }
 
 fn failed(server: &str, why: &str) -> Error {

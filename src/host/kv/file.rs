@@ -240,7 +240,7 @@ fn apply(database: &Database, mut used: Used, jobs: &[Arc<Job>]) -> Result<(Vec<
             let sum = used.entry(job.identity.clone()).or_default();
             let rest = sum.saturating_sub(old.unwrap_or(0));
             let new = rest + job.value.as_ref().map_or(0, |value| size(key, value));
-            let answer = if job.value.is_some() { within(job.total, new) } else { Ok(()) };
+            let answer = if job.value.is_some() { within(&job.identity, job.total, new) } else { Ok(()) };
             if answer.is_ok() {
                 match &job.value {
                     Some(value) => drop(table.insert(key, value.as_slice())?),

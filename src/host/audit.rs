@@ -1,0 +1,103 @@
+//! What a plugin was allowed and what it was refused, told as events of the kind `audit`: wish by wish when it is loaded, and
+//! what it then does. A plugin that asks again and again is not told of again and again.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::error::{Error, Result, clean};
+use crate::host::rate::{Admission, Rate};
+use crate::host::{Caller, Level, PluginContext};
+
+/// Refusals of one plugin that are told in a second.
+const REFUSALS: u32 = 20;
+/// Targets that a plugin is told to have reached, each once; those past them are not.
+const TARGETS: usize = 256;
+/// Bytes of a target or rule that are told.
+const SHOWN: usize = 1024;
+
+/// What has been told of one plugin.
+#[derive(Debug)]
+pub struct Audit {
+    refusals: Rate,
+    reached: Mutex<HashSet<String>>,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Audit { refusals: Rate::new(REFUSALS), reached: Mutex::default() }
+    }
+}
+
+/// `{"type": "audit", "time", "plugin", "audit": {"what", "target", "allowed", "rule"}}`.
+pub fn event(identity: &str, what: &str, target: &str, allowed: bool, rule: &str) -> String {
+    let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    let audit = json!({"what": what, "target": clean(target, SHOWN), "allowed": allowed, "rule": clean(rule, SHOWN)});
+    json!({"type": "audit", "time": time, "plugin": identity, "audit": audit}).to_string()
+}
+
+/// A refusal's `details.denied`, for its error and for the event.
+pub(super) fn denied(what: &str, target: &str, rule: &str, grant: String) -> Value {
+    json!({"what": what, "target": clean(target, SHOWN), "rule": rule, "grant": grant})
+}
+
+impl PluginContext {
+    /// Tells of a refusal, if the error is one: it has `denied` in its details.
+    pub fn audit_refusal(&self, error: &Error) {
+        if let Some(denied) = error.details().get("denied") {
+            self.audit_denied(denied);
+        }
+    }
+
+    /// Tells of a refusal by what stands in a `denied`.
+    pub fn audit_denied(&self, denied: &Value) {
+        let dropped = match self.audit.refusals.admit() {
+            Admission::Refused => return,
+            Admission::Admitted { refused_before } => refused_before,
+        };
+        if dropped > 0 {
+            let text = format!("{dropped} audit events of refusals were dropped: more than {REFUSALS} in a second.");
+            self.log(0, Level::Warn, &text, &[]);
+        }
+        let text = |name: &str| denied.get(name).and_then(Value::as_str).unwrap_or_default();
+        self.event(&event(self.identity(), text("what"), text("target"), false, text("rule")));
+    }
+
+    /// Tells that the plugin reached a server, the first time that it does.
+    fn audit_reached(&self, url: &str) {
+        let Ok(url) = Url::parse(url) else { return };
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return };
+        let target = format!("{host}:{port}");
+        {
+            let mut reached = self.audit.reached.lock().unwrap_or_else(PoisonError::into_inner);
+            if reached.len() >= TARGETS || !reached.insert(target.clone()) {
+                return;
+            }
+        }
+        let pattern = self.grants().http.iter().find(|pattern| pattern.matches(host, port));
+        let rule = pattern.map_or_else(String::new, |pattern| format!("http: [{:?}]", pattern.as_str()));
+        self.event(&event(self.identity(), "http", &target, true, &rule));
+    }
+}
+
+impl Caller<'_> {
+    /// Tells of what was refused.
+    pub(super) fn audited<T>(&self, answer: Result<T>) -> Result<T> {
+        if let Err(error) = &answer {
+            self.context.audit_refusal(error);
+        }
+        answer
+    }
+
+    /// Tells of what was refused, and else of the server that was reached.
+    pub(super) fn audited_request<T>(&self, url: &str, answer: Result<T>) -> Result<T> {
+        match &answer {
+            Err(error) if error.details().contains_key("denied") => self.context.audit_refusal(error),
+            _ => self.context.audit_reached(url),
+        }
+        answer
+    }
+}
