@@ -9,8 +9,12 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "grpc/counterparts.rs"]
+mod counterparts;
 #[path = "grpc/ends.rs"]
 mod ends;
+#[path = "grpc/host_api.rs"]
+mod host_api;
 #[path = "grpc/hostile.rs"]
 mod hostile;
 #[path = "grpc/processes.rs"]

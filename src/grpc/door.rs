@@ -21,7 +21,7 @@ use tonic::transport::server::Connected;
 use crate::call::Cancel;
 use crate::grpc::tls::{Stream, Tls};
 
-/// Connections of one plugin that are open at once; more wait to be accepted.
+/// Connections of one plugin that are served at once; more wait.
 const CONNECTIONS: usize = 64;
 
 /// Host calls of one plugin that are under way at once, over all its connections, from the first byte of the request to the
@@ -89,12 +89,14 @@ impl Door {
     }
 
     async fn accept(self, listener: UnixListener, tls: Option<Tls>, come: &mpsc::Sender<io::Result<Guest>>) {
-        while let Ok(place) = self.connections.clone().acquire_owned().await {
+        loop {
             let Ok((socket, _)) = listener.accept().await else {
                 // Too many open files, say: that passes, and must not end what is served.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
+            // One that waits here holds up the listener's others, and nobody's but this plugin's.
+            let Ok(place) = self.connections.clone().acquire_owned().await else { return };
             let (tls, gone, come) = (tls.clone(), self.gone.clone(), come.clone());
             tokio::spawn(async move {
                 let stream = match tls {

@@ -13,7 +13,7 @@ use crate::support::{Bench, SOON, comes_true, group};
 /// A folder with a plugin whose program is this text.
 pub struct Plugin {
     folder: PathBuf,
-    manifest: Manifest,
+    pub manifest: Manifest,
 }
 
 impl Plugin {

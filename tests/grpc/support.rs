@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ pub struct Memory {
     pub kv: Mutex<BTreeMap<String, Vec<u8>>>,
     pub asked: Mutex<Vec<String>>,
     pub events: Mutex<Vec<String>>,
+    /// Those who wait by now.
+    pub waiting: AtomicUsize,
 }
 
 impl Memory {
@@ -60,7 +63,10 @@ impl Host for Memory {
             return Err(Error::new(Kind::Host, "The store is on fire."));
         }
         if key.contains("wait") {
-            flowplug::call::wait::<()>(caller.deadline, &caller.cancels(), |_| (), || None)?;
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            let waited = flowplug::call::wait::<()>(caller.deadline, &caller.cancels(), |_| (), || None);
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            waited?;
         }
         Ok(self.kv.lock().unwrap().get(key).cloned())
     }
@@ -74,6 +80,9 @@ impl Host for Memory {
     }
     fn kv_delete(&self, caller: &Caller<'_>, key: &str) -> Result<()> {
         self.note(caller, &format!("kv_delete {key}"));
+        if key.contains("fail") {
+            return Err(Error::new(Kind::Host, "The store is on fire."));
+        }
         self.kv.lock().unwrap().remove(key);
         Ok(())
     }
@@ -83,6 +92,9 @@ impl Host for Memory {
     }
     fn emit_event(&self, caller: &Caller<'_>, event: &str) -> Result<()> {
         self.note(caller, "emit_event");
+        if event.contains("fail") {
+            return Err(Error::new(Kind::Host, "The events are on fire."));
+        }
         self.events.lock().unwrap().push(event.to_owned());
         Ok(())
     }
@@ -135,9 +147,16 @@ impl Bench {
         Bench { runtime: flowplug::runtime::shared(2).unwrap(), host, context, sockets }
     }
 
+    /// The same host with another plugin's identity.
+    pub fn beside(&self, name: &str) -> Self {
+        let context = PluginContext::new(name, self.context.grants().clone(), self.host.clone());
+        let sockets = std::env::temp_dir().join(format!("fpt-{}-{name}", std::process::id()));
+        Bench { runtime: flowplug::runtime::shared(2).unwrap(), host: self.host.clone(), context, sockets }
+    }
+
     /// Ready for another plugin after one that was stopped, whose calls this one's must not end with.
     pub fn again(&mut self) {
-        self.context = PluginContext::new(self.context.identity(), grants(), self.host.clone());
+        self.context = PluginContext::new(self.context.identity(), self.context.grants().clone(), self.host.clone());
     }
 
     pub fn load_manifest(&self, manifest: &Manifest, deadline: Deadline) -> Result<(Arc<Plugin>, Receiver<Error>)> {

@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use flowplug::call::{Call, Deadline};
 use flowplug::error::Kind;
-use flowplug::manifest::Manifest;
 use serde_json::{Value, json};
 
+use crate::counterparts::{REQUIRED, tonic};
 use crate::support::{Bench, SOON, built_with, call, comes_true, order, soon};
-
-const REQUIRED: &str = "  tls: required\n";
 
 /// The sockets of a plugin's folder whose name starts like this.
 fn sockets(bench: &Bench, prefix: &str) -> Vec<PathBuf> {
@@ -55,30 +53,14 @@ fn plugins_turn_tls_on_by_themselves() {
 }
 
 #[test]
-fn a_plugin_on_tonic_is_one_by_the_protocol_alone() {
-    let exe = std::env::current_exe().unwrap();
-    let folder = exe.ancestors().nth(2).unwrap().join("examples");
-    assert!(folder.join("tonic-plugin").exists(), "not there: run `cargo build --example tonic-plugin`");
-    for (name, more) in [("tonic", ""), ("tonic-mtls", ", tls: required"), ("tonic-tcp-mtls", ", tls: required, args: [tcp]")] {
-        let bench = Bench::new(name);
-        let text = format!("name: tonic\nruntime: grpc\ngrpc: {{ binary: ./tonic-plugin{more} }}\n");
-        let manifest = Manifest::parse(text.as_bytes(), &folder, true).unwrap();
-        let (plugin, _exits) = bench.start_manifest(&manifest, "null");
-        assert!(comes_true(|| plugin.health().ready), "{:?}", plugin.health());
-        assert_eq!(order(&plugin, json!({"do": "echo", "x": 1.10}), &soon()).unwrap(), json!({"do": "echo", "x": 1.10}));
-        assert_eq!(order(&plugin, json!({"do": "error", "text": "no"}), &soon()).unwrap_err().plugin_message(), "no");
-        let mut how = soon();
-        how.tag = 7;
-        assert_eq!(order(&plugin, json!({"do": "set", "key": "k", "value": "v"}), &how).unwrap(), Value::Null);
-        assert_eq!(order(&plugin, json!({"do": "get", "key": "k"}), &how).unwrap(), "v");
-        assert!(order(&plugin, json!({"do": "get", "key": "fail"}), &how).unwrap_err().plugin_message().contains("on fire"));
-        assert!(bench.host.asked.lock().unwrap().iter().all(|what| what.contains("by \"command\" tag 7")));
-        let late = Call::new(Deadline::after(Duration::from_millis(100)));
-        assert_eq!(order(&plugin, json!({"do": "sleep", "ms": 60_000}), &late).unwrap_err().kind(), Kind::Timeout);
-        assert_eq!(call(&plugin, "help", &Value::Null, &soon()).unwrap_err().kind(), Kind::UnknownFunction);
-        plugin.stop(&Deadline::after(SOON));
-        assert!(bench.left_behind().is_empty());
-    }
+fn a_plugin_on_tcp_is_taken_with_tls() {
+    let bench = Bench::new("tcp");
+    let plain = bench.load_manifest(&tonic(", args: [tcp]"), Deadline::after(SOON)).map(|_| ()).unwrap_err();
+    assert_eq!(plain.kind(), Kind::PermissionDenied, "{plain}");
+    let (plugin, _exits) = bench.start_manifest(&tonic(", args: [tcp], tls: required"), "null");
+    assert_eq!(order(&plugin, json!({"do": "echo", "x": 1.10}), &soon()).unwrap(), json!({"do": "echo", "x": 1.10}));
+    assert_eq!(call(&plugin, "help", &Value::Null, &soon()).unwrap_err().kind(), Kind::UnknownFunction);
+    plugin.stop(&Deadline::after(SOON));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! A plugin on tonic by somebody who has neither go-plugin nor an SDK: what the protocol asks for, by hand.
 //!
 //! It serves a Unix socket in the folder that the host names, or TCP with the argument `tcp`, and TLS where the host gives a
-//! certificate. `command` does what its content's `do` names: `echo`, `error` (`text`), `sleep` (`ms`), `left` (the milliseconds
-//! until the call's deadline), `set` and `get` (`key`, `value`: the host's store).
+//! certificate. `command` answers with its content, or does what that wants: `{"do": "error", "text": t}`, `{"do": "sleep", "ms": n}`,
+//! or `{"ask": f, "key": k, "value": v}`, a function of the host, as the plugin on plain go-plugin has it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs, unreachable_pub, reason = "a plugin for tests")]
 
 use std::sync::Arc;
@@ -23,6 +23,9 @@ mod pb {
     include!("../../../src/grpc/pb/flowbot.plugin.rs");
 }
 
+/// The largest message that is taken, in bytes.
+const MESSAGE: usize = 64 << 20;
+
 struct Plugin {
     host: HostServiceClient<Channel>,
     token: String,
@@ -40,27 +43,44 @@ impl Plugin {
     }
 
     async fn obey(&self, call: &tonic::metadata::MetadataMap, order: &Value) -> Result<Value, String> {
-        let text = |name: &str| order[name].as_str().unwrap_or_default().to_owned();
+        if let Some(function) = order["ask"].as_str() {
+            return self.ask_for(call, function, order).await;
+        }
         match order["do"].as_str() {
-            Some("error") => Err(text("text")),
+            Some("error") => Err(order["text"].as_str().unwrap_or_default().to_owned()),
             Some("sleep") => {
                 tokio::time::sleep(Duration::from_millis(order["ms"].as_u64().unwrap_or_default())).await;
                 Ok(json!({"slept": order["ms"]}))
             }
-            Some("left") => Ok(json!(call.get("grpc-timeout").map(|left| left.to_str().unwrap_or_default()))),
-            Some("set") => {
-                let request = self.ask(pb::KvSetRequest { key: text("key"), value: text("value").into_bytes() }, call);
-                self.host.clone().kv_set(request).await.map(|_| Value::Null).map_err(|status| status.message().to_owned())
-            }
-            Some("get") => {
-                let answer = self.host.clone().kv_get(self.ask(pb::KvGetRequest { key: text("key") }, call)).await;
-                let answer = answer.map_err(|status| status.message().to_owned())?.into_inner();
-                if !answer.error.is_empty() {
-                    return Err(answer.error);
-                }
-                Ok(if answer.missing { Value::Null } else { json!(String::from_utf8_lossy(&answer.value)) })
-            }
             _ => Ok(order.clone()),
+        }
+    }
+
+    async fn ask_for(&self, call: &tonic::metadata::MetadataMap, function: &str, order: &Value) -> Result<Value, String> {
+        let text = |name: &str| order[name].as_str().unwrap_or_default().to_owned();
+        let bytes = usize::try_from(order["bytes"].as_u64().unwrap_or_default()).unwrap();
+        let (key, value, mut host) = (text("key"), text("value") + &"x".repeat(bytes), self.host.clone());
+        let failed = |status: Status| status.message().to_owned();
+        let said = |error: String, value: Value| if error.is_empty() { Ok(value) } else { Err(error) };
+        match function {
+            "get_config" => {
+                let m = host.get_config(self.ask(pb::GetConfigRequest { key }, call)).await.map_err(failed)?.into_inner();
+                said(m.error, json!(m.value))
+            }
+            "kv_get" => {
+                let m = host.kv_get(self.ask(pb::KvGetRequest { key }, call)).await.map_err(failed)?.into_inner();
+                said(m.error, if m.missing { Value::Null } else { json!(String::from_utf8_lossy(&m.value)) })
+            }
+            "kv_set" => {
+                let request = pb::KvSetRequest { key, value: value.into_bytes() };
+                host.kv_set(self.ask(request, call)).await.map_err(failed).map(|_| Value::Null)
+            }
+            "kv_delete" => host.kv_delete(self.ask(pb::KvDeleteRequest { key }, call)).await.map_err(failed).map(|_| Value::Null),
+            "emit_event" => {
+                let request = pb::EmitEventRequest { source: "tonic".into(), event_type: "tonic.asked".into(), payload: value };
+                host.emit_event(self.ask(request, call)).await.map_err(failed).map(|_| Value::Null)
+            }
+            _ => Err("there is no such host function".to_owned()),
         }
     }
 }
@@ -162,7 +182,7 @@ async fn main() {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     assert_eq!(variable("FLOWBOT_PLUGIN"), "flowbot-plugin-v1", "This program is a plugin: a host starts it.");
     let host = Endpoint::from_shared(variable("FLOWBOT_HOST_ADDRESS")).unwrap().connect_lazy();
-    let plugin = Plugin { host: HostServiceClient::new(host), token: variable("FLOWBOT_HOST_TOKEN") };
+    let plugin = Plugin { host: HostServiceClient::new(host).max_decoding_message_size(MESSAGE), token: variable("FLOWBOT_HOST_TOKEN") };
     let (acceptor, certificate) = std::env::var("PLUGIN_CLIENT_CERT").map_or((None, String::new()), |host| {
         let (acceptor, certificate) = tls(&host);
         (Some(acceptor), certificate)
@@ -200,5 +220,5 @@ async fn main() {
         });
     }
     let connections = tokio_stream::wrappers::ReceiverStream::new(accepted);
-    Server::builder().serve_with_incoming(PluginServiceServer::new(plugin), connections).await.unwrap();
+    Server::builder().serve_with_incoming(PluginServiceServer::new(plugin).max_decoding_message_size(MESSAGE), connections).await.unwrap();
 }
