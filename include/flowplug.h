@@ -844,9 +844,15 @@ flowplug_status flowplug_plugin_health(struct flowplug_plugin *plugin,
 // `plugin` is NULL or live.
 int32_t flowplug_plugin_state(const struct flowplug_plugin *plugin);
 
-// Replaces a running plugin by another version without refusing a call. This version answers unsupported.
+// Puts another version in the plugin's place without refusing or losing a call: loads and starts it (config: JSON text;
+// empty: as before), waits until it is ready, lets new calls find it, then waits for those of the old one, at most 30
+// seconds, and stops it. What is in flight after that ends with cancelled. The handle and its functions stay valid. The
+// timeout and the cancel token of options bound what comes before the exchange. Until the old version has ended, there
+// are as many instances of it as before, beside those of the new one.
 //
-// Errors: unsupported; invalid argument.
+// Errors: those of load and start, and timeout if it does not become ready: the plugin then is as it was, and the event
+// reload_failed says why; invalid state, unless the plugin is running or in error, and while another call starts or reloads
+// it; invalid argument.
 // Thread safety: any thread, but not inside a callback of the plugin's own call.
 //
 // Contract:

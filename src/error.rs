@@ -122,6 +122,7 @@ struct Inner {
     function: String,
     plugin_message: String,
     details: Map<String, Value>,
+    never_ran: bool,
 }
 
 impl Error {
@@ -135,6 +136,7 @@ impl Error {
             function: String::new(),
             plugin_message: String::new(),
             details: Map::new(),
+            never_ran: false,
         }))
     }
 
@@ -177,6 +179,13 @@ impl Error {
         self
     }
 
+    /// The same error, of a call that the plugin has not heard of: it can be made again elsewhere.
+    #[must_use]
+    pub fn of_no_run(mut self) -> Self {
+        self.0.never_ran = true;
+        self
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> Kind {
         self.0.kind
@@ -185,6 +194,11 @@ impl Error {
     /// A sentence for people.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// Whether it is certain that the call it ended never reached the plugin.
+    pub fn never_ran(&self) -> bool {
+        self.0.never_ran
     }
 
     /// The identity of the plugin it concerns; empty if none.

@@ -158,14 +158,14 @@ impl Plugin {
         self: &Arc<Self>,
         function: Function,
         name: &str,
-        params: Vec<u8>,
-        call: Call,
-    ) -> impl Future<Output = Result<Vec<u8>>> + Send + 'static {
-        let ready = dispatch::Request::new(function, &params).and_then(|request| self.inner.ready(request, name, &call));
-        let inner = self.inner.clone();
+        params: &[u8],
+        call: &Call,
+    ) -> impl Future<Output = Result<Vec<u8>>> + Send + use<> {
+        let ready = dispatch::Request::new(function, params).and_then(|request| self.inner.ready(request, name, call));
+        let (inner, trusted) = (self.inner.clone(), call.trust_json);
         async move {
             let reply = inner.run(&inner.on_shared, ready?).await?;
-            dispatch::answer(reply, call.trust_json)
+            dispatch::answer(reply, trusted)
         }
     }
 
@@ -256,6 +256,7 @@ impl Inner {
         first(turn, [ready.call.cancel.as_ref(), Some(&self.context.ending)], ready.call.deadline.moment())
             .await
             .unwrap_or_else(|e| Err(if e.kind() == Kind::Timeout { Error::new(e.kind(), late) } else { e }))
+            .map_err(Error::of_no_run)
     }
 
     /// Runs a call on this thread, which drives the connection meanwhile. A thread that is inside a runtime already (one of

@@ -51,19 +51,12 @@ pub enum Runner {
     Grpc(Arc<grpc::Plugin>),
 }
 
-/// A function of a loaded plugin, resolved; as good as long as the plugin is loaded.
-#[derive(Clone, Copy, Debug)]
-pub struct Function {
-    target: Target,
-    /// `ability_call` of a plugin that declares its operations: each call's operation is checked.
-    operations_gated: bool,
-}
+/// A function of a loaded plugin, resolved: its number in the runtime, good for this runner alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Function(u32);
 
-#[derive(Clone, Copy, Debug)]
-enum Target {
-    Wasm(wasm::Function),
-    Grpc(grpc::Function),
-}
+/// Set in the number of `ability_call` of a plugin that declares its operations: each call's operation is checked.
+const OPERATIONS_GATED: u32 = 1 << 31;
 
 /// How a plugin is, as far as its runtime knows.
 #[derive(Clone, Debug)]
@@ -109,22 +102,21 @@ impl Runner {
     /// Finds a function: `not found` where the manifest does not provide it, `unknown function` where the plugin does not have it.
     pub fn resolve(&self, provides: &Provides, name: &str) -> Result<Function> {
         let gated = gate(provides, name)?;
-        let target = match self {
-            Runner::Wasm(plugin) => Target::Wasm(plugin.resolve(name)?),
-            Runner::Grpc(plugin) => Target::Grpc(plugin.resolve(name)?),
+        let number = match self {
+            Runner::Wasm(plugin) => plugin.resolve(name)?.number(),
+            Runner::Grpc(plugin) => plugin.resolve(name)?.number(),
         };
-        Ok(Function { target, operations_gated: gated && name == "ability_call" })
+        let number = u32::try_from(number).ok().filter(|number| number & OPERATIONS_GATED == 0);
+        let number = number.ok_or_else(|| Error::new(Kind::Internal, "The plugin has more functions than can be numbered."))?;
+        Ok(Function(if gated && name == "ability_call" { number | OPERATIONS_GATED } else { number }))
     }
 
     /// Calls a function, resolved by this name, on this thread; the answer goes into `sink`.
     pub fn call(&self, provides: &Provides, function: Function, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
         function.check_operation(provides, params)?;
-        match (self, function.target) {
-            (Runner::Wasm(plugin), Target::Wasm(target)) => plugin.call(target, name, params, call, sink),
-            (Runner::Grpc(plugin), Target::Grpc(target)) => plugin.call(target, name, params, call, sink),
-            (Runner::Wasm(_), Target::Grpc(_)) | (Runner::Grpc(_), Target::Wasm(_)) => {
-                Err(Error::new(Kind::Internal, "The function was resolved on another runtime."))
-            }
+        match self {
+            Runner::Wasm(plugin) => plugin.call(wasm::Function::from_number(function.place()), name, params, call, sink),
+            Runner::Grpc(plugin) => plugin.call(grpc_function(function)?, name, params, call, sink),
         }
     }
 
@@ -166,24 +158,48 @@ impl Runner {
         }
     }
 
-    /// The process behind a call, where there is one: calls to it can be awaited instead of holding a thread.
-    pub fn process(&self, function: Function) -> Option<(Arc<grpc::Plugin>, grpc::Function)> {
-        match (self, function.target) {
-            (Runner::Grpc(plugin), Target::Grpc(target)) => Some((plugin.clone(), target)),
-            _ => None,
-        }
+    /// The call without a thread that waits, where there is a process to await; none: a thread has to make it.
+    pub fn call_async(
+        &self,
+        provides: &Provides,
+        function: Function,
+        name: &str,
+        params: &[u8],
+        call: &Call,
+    ) -> Option<Result<impl Future<Output = Result<Vec<u8>>> + Send + use<>>> {
+        let Runner::Grpc(plugin) = self else { return None };
+        let checked = function.check_operation(provides, params).and_then(|()| grpc_function(function));
+        Some(checked.map(|function| plugin.call_async(function, name, params, call)))
     }
 }
 
+fn grpc_function(function: Function) -> Result<grpc::Function> {
+    grpc::Function::from_number(function.place()).ok_or_else(|| Error::new(Kind::Internal, "The function was resolved on another runtime."))
+}
+
 impl Function {
+    /// By its [`number`](Self::number).
+    pub fn from_number(number: u32) -> Self {
+        Function(number)
+    }
+
+    /// A number for it.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    fn place(self) -> usize {
+        (self.0 & !OPERATIONS_GATED) as usize
+    }
+
     /// `not found` for an ability's operation that the manifest does not declare.
-    pub fn check_operation(self, provides: &Provides, params: &[u8]) -> Result<()> {
+    fn check_operation(self, provides: &Provides, params: &[u8]) -> Result<()> {
         #[derive(Deserialize)]
         struct Operation<'a> {
             #[serde(borrow)]
             operation: Cow<'a, str>,
         }
-        if !self.operations_gated {
+        if self.0 & OPERATIONS_GATED == 0 {
             return Ok(());
         }
         let asked: Operation<'_> = serde_json::from_slice(params).map_err(|e| {

@@ -1,5 +1,6 @@
 //! What only the system can do, and with it the `unsafe` below the C ABI: signal masks, the stack that is left, the
-//! page that a `fork` wipes, vector instructions. Imports nothing of this crate: failures are plain values.
+//! page that a `fork` wipes, vector instructions, values that are replaced while they are read. Imports nothing of this
+//! crate: failures are plain values.
 #![expect(unsafe_code, reason = "system calls that std does not offer")]
 
 use std::cell::Cell;
@@ -13,8 +14,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 pub mod loan;
 pub mod process;
+pub mod readers;
 #[cfg(target_arch = "x86_64")]
 pub mod simd;
+pub mod swap;
+mod sync;
 
 /// The stack of the library's threads, in bytes: room for a guest's whole stack and the host calls on top of it.
 pub const STACK_SIZE: usize = 4 << 20;
@@ -50,6 +54,14 @@ pub fn stack_left() -> usize {
     }
     let here = 0u8;
     (&raw const here as usize).saturating_sub(lowest)
+}
+
+/// A number that threads seldom share, by where their stacks lie: cheaper than a thread's own variable in a shared library,
+/// and good enough to choose a counter by.
+#[inline]
+pub fn thread_mark() -> usize {
+    let here = 0u8;
+    (&raw const here as usize >> 18).wrapping_mul(0x9e37_79b9) >> 24
 }
 
 /// Runs `work` here if this thread has `needed` bytes of stack left, else on a new thread with the stack of the library's

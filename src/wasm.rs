@@ -83,6 +83,18 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function(usize);
 
+impl Function {
+    /// By its [`number`](Self::number).
+    pub fn from_number(number: usize) -> Self {
+        Function(number)
+    }
+
+    /// Its place among the plugin's functions.
+    pub fn number(self) -> usize {
+        self.0
+    }
+}
+
 /// What the plugin says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {

@@ -189,7 +189,7 @@ fn calls_that_nobody_waits_for_are_answered_too() {
     let command = plugin.resolve("command").unwrap();
     let ask = |content: &str, how: Call| {
         let params = format!("{{\"content\": {content}}}").into_bytes();
-        bench.runtime.spawn(plugin.call_async(command, "command", params, how))
+        bench.runtime.spawn(plugin.call_async(command, "command", &params, &how))
     };
     let answers: Vec<_> = (0..50).map(|n| ask(&format!("{{\"do\":\"echo\",\"n\":{n}}}"), soon())).collect();
     for (n, answer) in answers.into_iter().enumerate() {
@@ -217,7 +217,7 @@ fn a_plugin_is_given_so_many_calls_at_once_and_the_rest_waits() {
         .iter()
         .map(|cancel| {
             let how = Call { cancel: Some(cancel.clone()), ..soon() };
-            bench.runtime.spawn(plugin.call_async(command, "command", br#"{"content": {"do": "sleep", "ms": 60000}}"#.to_vec(), how))
+            bench.runtime.spawn(plugin.call_async(command, "command", br#"{"content": {"do": "sleep", "ms": 60000}}"#, &how))
         })
         .collect();
     let briefly = || Call::new(Deadline::after(Duration::from_millis(100)));

@@ -156,6 +156,9 @@ fn is_traceparent(text: &str) -> bool {
     lengths && hex(version) && *version != b"ff" && id(trace) && id(span) && hex(flags) && (more.is_empty() || later)
 }
 
+/// How long calls in flight are waited for where the caller does not say.
+pub(crate) const DRAIN: Duration = Duration::from_secs(30);
+
 fn timeout_of(options: &flowplug_call_options) -> Option<Duration> {
     (!matches!(options.timeout_ns, 0 | NO_TIMEOUT)).then(|| Duration::from_nanos(options.timeout_ns))
 }
@@ -168,7 +171,7 @@ pub(crate) unsafe fn drain_of(options: *const flowplug_call_options) -> Result<D
     // SAFETY: by this function's contract.
     let options = unsafe { read(options, "flowplug_call_options") }?;
     Ok(match options.map_or(0, |o| o.timeout_ns) {
-        0 => Deadline::after(Duration::from_secs(30)),
+        0 => Deadline::after(DRAIN),
         NO_TIMEOUT => Deadline::never(),
         nanos => Deadline::after(Duration::from_nanos(nanos)),
     })

@@ -7,24 +7,21 @@ use crate::ffi::call::{call_of, flowplug_call_options};
 use crate::ffi::error::flowplug_error;
 use crate::ffi::flowplug_status;
 use crate::ffi::guard::guard;
-use crate::ffi::pin::{Pinned, Users, end, pin};
+use crate::ffi::pin::{Pinned, end, enter};
 use crate::ffi::plugin::{flowplug_plugin, plugin_of};
 use crate::ffi::text::{Out, Owned, argument, flowplug_bytes, flowplug_str};
-use crate::plugin::Plugin;
-use crate::runner::Function;
+use crate::plugin::{Plugin, Resolved};
 
 /// A function of a plugin, resolved once; ended with flowplug_function_free. Any number of threads may use it at once.
 #[derive(Debug)]
 pub struct flowplug_function {
-    users: Users,
     plugin: Arc<Plugin>,
-    function: Function,
-    name: Box<str>,
+    resolved: Resolved,
 }
 
 impl Pinned for flowplug_function {
-    fn users(&self) -> &Users {
-        &self.users
+    fn plugin(&self) -> &Plugin {
+        &self.plugin
     }
 }
 
@@ -49,9 +46,8 @@ pub unsafe extern "C" fn flowplug_function_new(
         let out = unsafe { Out::new(out, "out") }?;
         // SAFETY: by the function's contract.
         let name = unsafe { function.text("function") }?;
-        let function = plugin.function(name)?;
-        let made = flowplug_function { users: Users::default(), plugin, function, name: name.into() };
-        out.write(Box::into_raw(Box::new(made)));
+        let resolved = plugin.resolve(name)?;
+        out.write(Box::into_raw(Box::new(flowplug_function { plugin, resolved })));
         Ok(())
     };
     // SAFETY: by the function's contract.
@@ -83,7 +79,7 @@ pub unsafe extern "C" fn flowplug_function_call(
             return Err(argument(format!("buf is NULL with a cap of {cap}.")));
         }
         // SAFETY: by the function's contract.
-        let function = unsafe { pin(function, "function") }?;
+        let (function, entered) = unsafe { enter(function, "function") }?;
         // SAFETY: by the function's contract.
         let out = unsafe { Out::new(out, "out") }?;
         // SAFETY: by the function's contract.
@@ -91,7 +87,7 @@ pub unsafe extern "C" fn flowplug_function_call(
         // SAFETY: by the function's contract.
         let params = unsafe { params.text("params") }?;
         let mut answer = Buffer { buf, cap, len: 0, owned: Owned::new() };
-        function.plugin.call_function(function.function, &function.name, params.as_bytes(), &call, &mut answer)?;
+        entered.call_resolved(&function.resolved, params.as_bytes(), &call, &mut answer)?;
         out.write(answer.take());
         Ok(())
     };

@@ -35,7 +35,7 @@ pub struct flowplug_host {
 /// What a host is made of. Plugins keep the environment and the callbacks alive, not this.
 pub(crate) struct HostInner {
     pub(crate) environment: Arc<Environment>,
-    pub(crate) policy: Policy,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) callbacks: Arc<Callbacks>,
     overrides: Mutex<Vec<Arc<Registration>>>,
     closed: AtomicBool,
@@ -301,7 +301,7 @@ const NO_CALLBACKS: flowplug_host_api = flowplug_host_api {
 impl HostInner {
     fn new(config: &str, callbacks: Arc<Callbacks>) -> Result<Self> {
         let config: Config = if config.trim().is_empty() { Config::default() } else { Config::parse(config)? };
-        let policy = config.policy.as_ref().map_or_else(|| Ok(Policy::default()), Policy::parse)?;
+        let policy = Arc::new(config.policy.as_ref().map_or_else(|| Ok(Policy::default()), Policy::parse)?);
         let protected =
             [&config.cache_dir, &config.runtime_dir, &config.kv_path, &config.http.ca_file].into_iter().flatten().cloned().collect();
         let threads = config.worker_threads.unwrap_or(2);

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Kind, Result};
-use crate::ffi::call::{Completion, call_of, drain_of, flowplug_call_options, flowplug_completion};
+use crate::call::Deadline;
+use crate::error::Result;
+use crate::ffi::call::{Completion, DRAIN, call_of, drain_of, flowplug_call_options, flowplug_completion};
 use crate::ffi::callbacks::Callbacks;
 use crate::ffi::error::flowplug_error;
 use crate::ffi::flowplug_status;
 use crate::ffi::guard::{guard, guard_value};
 use crate::ffi::host::{flowplug_host, flowplug_host_api, parse_config, register};
 use crate::ffi::manifest::flowplug_manifest;
-use crate::ffi::pin::{Pinned, Users, end, pin};
+use crate::ffi::pin::{Pinned, end, enter};
 use crate::ffi::text::{Out, Owned, Versioned, flowplug_bytes, flowplug_str, handle, read};
 use crate::plugin::Plugin;
 use crate::policy::Policy;
@@ -19,24 +20,18 @@ use crate::sys;
 /// A loaded plugin; ended with flowplug_plugin_free. Any number of threads may use it at once.
 #[derive(Debug)]
 pub struct flowplug_plugin {
-    users: Users,
-    owner: Owner,
-}
-
-impl Pinned for flowplug_plugin {
-    fn users(&self) -> &Users {
-        &self.users
-    }
-}
-
-/// Lets a plugin end in the background once nobody who owns it is left.
-#[derive(Debug)]
-struct Owner {
     plugin: Arc<Plugin>,
     callbacks: Arc<Callbacks>,
 }
 
-impl Drop for Owner {
+impl Pinned for flowplug_plugin {
+    fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+}
+
+/// Lets a plugin end in the background once nobody who owns it is left.
+impl Drop for flowplug_plugin {
     fn drop(&mut self) {
         self.plugin.stop_in_background();
     }
@@ -105,7 +100,7 @@ pub unsafe extern "C" fn flowplug_plugin_load(
         let call = unsafe { call_of(options) }?;
         let policy = own_policy.as_ref().unwrap_or(&host.policy);
         let plugin = Plugin::load(&host.environment, callbacks.clone(), policy, identity, manifest.manifest.clone(), &call)?;
-        out.write(Box::into_raw(Box::new(flowplug_plugin { users: Users::default(), owner: Owner { plugin, callbacks } })));
+        out.write(Box::into_raw(Box::new(flowplug_plugin { plugin, callbacks })));
         Ok(())
     };
     // SAFETY: by the function's contract.
@@ -116,10 +111,10 @@ pub unsafe extern "C" fn flowplug_plugin_load(
 ///
 /// # Safety
 /// The policy's text is readable.
-pub(crate) unsafe fn own_policy(options: Option<&flowplug_plugin_options>) -> Result<Option<Policy>> {
+pub(crate) unsafe fn own_policy(options: Option<&flowplug_plugin_options>) -> Result<Option<Arc<Policy>>> {
     // SAFETY: by this function's contract.
     let policy = unsafe { options.map_or(flowplug_str::empty(), |o| o.policy).text("policy") }?;
-    if policy.is_empty() { Ok(None) } else { Policy::parse_for_one(&parse_config(policy)?).map(Some) }
+    if policy.is_empty() { Ok(None) } else { Ok(Some(Arc::new(Policy::parse_for_one(&parse_config(policy)?)?))) }
 }
 
 /// The callbacks that a plugin gets: its own over the host's, or the host's alone.
@@ -213,7 +208,7 @@ pub unsafe extern "C" fn flowplug_plugin_call(
 ) -> flowplug_status {
     let body = || {
         // SAFETY: by the function's contract; the handle may be freed inside one of the call's own callbacks.
-        let handle = unsafe { pin(plugin, "plugin") }?;
+        let (_, entered) = unsafe { enter(plugin, "plugin") }?;
         // SAFETY: by the function's contract.
         let out = unsafe { Out::new(out, "out") }?;
         // SAFETY: by the function's contract.
@@ -223,7 +218,7 @@ pub unsafe extern "C" fn flowplug_plugin_call(
         // SAFETY: by the function's contract.
         let params = unsafe { params.text("params") }?;
         let mut answer = Owned::new();
-        handle.owner.plugin.call(function, params.as_bytes(), &call, &mut answer)?;
+        entered.call(function, params.as_bytes(), &call, &mut answer)?;
         out.write(answer.take());
         Ok(())
     };
@@ -252,7 +247,7 @@ pub unsafe extern "C" fn flowplug_plugin_call_async(
         // SAFETY: by the function's contract.
         let completion = unsafe { Completion::new(completion) }?;
         // SAFETY: by the function's contract.
-        let owner = &unsafe { pin(plugin, "plugin") }?.owner;
+        let handle = unsafe { handle(plugin, "plugin") }?;
         // SAFETY: by the function's contract.
         let call = unsafe { call_of(options) }?;
         // SAFETY: by the function's contract.
@@ -260,8 +255,8 @@ pub unsafe extern "C" fn flowplug_plugin_call_async(
         // SAFETY: by the function's contract.
         let params = unsafe { params.text("params") }?;
         // Held until done has returned: closing the host waits for it.
-        let entered = owner.callbacks.gate().enter()?;
-        let plugin = owner.plugin.clone();
+        let entered = handle.callbacks.gate().enter()?;
+        let plugin = handle.plugin.clone();
         plugin.call_async(function, params.as_bytes().to_vec(), call, move |result| entered.finish(|| completion.finish(result)))
     };
     // SAFETY: by the function's contract.
@@ -307,12 +302,18 @@ pub unsafe extern "C" fn flowplug_plugin_health(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flowplug_plugin_state(plugin: *const flowplug_plugin) -> i32 {
     // SAFETY: by the function's contract.
-    guard_value(-1, || unsafe { plugin.as_ref() }.map_or(-1, |p| p.owner.plugin.state() as i32))
+    guard_value(-1, || unsafe { plugin.as_ref() }.map_or(-1, |p| p.plugin.state() as i32))
 }
 
-/// Replaces a running plugin by another version without refusing a call. This version answers unsupported.
+/// Puts another version in the plugin's place without refusing or losing a call: loads and starts it (config: JSON text;
+/// empty: as before), waits until it is ready, lets new calls find it, then waits for those of the old one, at most 30
+/// seconds, and stops it. What is in flight after that ends with cancelled. The handle and its functions stay valid. The
+/// timeout and the cancel token of options bound what comes before the exchange. Until the old version has ended, there
+/// are as many instances of it as before, beside those of the new one.
 ///
-/// Errors: unsupported; invalid argument.
+/// Errors: those of load and start, and timeout if it does not become ready: the plugin then is as it was, and the event
+/// reload_failed says why; invalid state, unless the plugin is running or in error, and while another call starts or reloads
+/// it; invalid argument.
 /// Thread safety: any thread, but not inside a callback of the plugin's own call.
 ///
 /// # Safety
@@ -329,13 +330,12 @@ pub unsafe extern "C" fn flowplug_plugin_reload(
         // SAFETY: by the function's contract.
         let plugin = unsafe { plugin_of(plugin) }?;
         // SAFETY: by the function's contract.
-        unsafe { handle(manifest, "manifest") }?;
+        let manifest = unsafe { handle(manifest, "manifest") }?.manifest.clone();
         // SAFETY: by the function's contract.
-        unsafe { config.bytes("config") }?;
+        let config = unsafe { config.text("config") }?;
         // SAFETY: by the function's contract.
-        unsafe { call_of(options) }?;
-        let message = "flowplug_plugin_reload is not supported by this version; load the new one beside the old, then stop the old.";
-        Err(Error::new(Kind::Unsupported, message).with_plugin(plugin.identity()))
+        let call = unsafe { call_of(options) }?;
+        plugin.reload(manifest, config.as_bytes(), &call, &Deadline::after(DRAIN))
     };
     // SAFETY: by the function's contract.
     unsafe { guard(error, body) }
@@ -380,7 +380,7 @@ pub unsafe extern "C" fn flowplug_plugin_free(plugin: *mut flowplug_plugin) {
     if !plugin.is_null() && !sys::forked() {
         // At once, also where calls still use the handle: it is theirs that this ends.
         // SAFETY: live by the function's contract.
-        guard_value((), || drop(unsafe { pin(plugin, "plugin") }.map(|p| p.owner.plugin.stop_in_background())));
+        guard_value((), || drop(unsafe { plugin_of(plugin) }.map(|p| p.stop_in_background())));
     }
     // SAFETY: plugins are handed out by Box::into_raw; the rest is this function's contract.
     unsafe { end(plugin) };
@@ -392,5 +392,5 @@ pub unsafe extern "C" fn flowplug_plugin_free(plugin: *mut flowplug_plugin) {
 /// `plugin` is NULL or live.
 pub(crate) unsafe fn plugin_of(plugin: *const flowplug_plugin) -> Result<Arc<Plugin>> {
     // SAFETY: by this function's contract.
-    unsafe { handle(plugin, "plugin") }.map(|p| p.owner.plugin.clone())
+    unsafe { handle(plugin, "plugin") }.map(|p| p.plugin.clone())
 }

@@ -64,7 +64,7 @@ impl Calls {
         let flight = Arc::new(InFlight { function: function.into(), call: call.clone() });
         let mut state = self.state();
         if state.closed {
-            return Err(Error::new(Kind::InvalidState, "The plugin is stopping; it takes no calls."));
+            return Err(Error::new(Kind::InvalidState, "The plugin is stopping; it takes no calls.").of_no_run());
         }
         if state.live.len() >= AT_ONCE + WAITING {
             let text = format!("{AT_ONCE} calls of this plugin are in flight and {WAITING} wait; call it again when some are answered.");

@@ -37,20 +37,32 @@ pub enum Function {
 impl Function {
     /// By its name in the dispatch table; none for what this protocol has no call for.
     pub(super) fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "command" => Function::Command,
-            "form" => Function::Form,
-            "rules" => Function::Rules,
-            "help" => Function::Help,
-            "bootstrap" => Function::Bootstrap,
-            "ability_call" => Function::AbilityCall,
-            "webhook_convert" => Function::WebhookConvert,
-            "oauth_callback" => Function::OAuthCallback,
-            "oauth_authorize" => Function::OAuthAuthorize,
-            _ => return None,
-        })
+        FUNCTIONS.into_iter().find_map(|(known, function)| (known == name).then_some(function))
+    }
+
+    /// By its [`number`](Self::number).
+    pub fn from_number(number: usize) -> Option<Self> {
+        FUNCTIONS.get(number).map(|(_, function)| *function)
+    }
+
+    /// Its place in the dispatch table.
+    pub fn number(self) -> usize {
+        self as usize
     }
 }
+
+/// The dispatch table, in the order of [`Function`].
+const FUNCTIONS: [(&str, Function); 9] = [
+    ("command", Function::Command),
+    ("form", Function::Form),
+    ("rules", Function::Rules),
+    ("help", Function::Help),
+    ("bootstrap", Function::Bootstrap),
+    ("ability_call", Function::AbilityCall),
+    ("webhook_convert", Function::WebhookConvert),
+    ("oauth_callback", Function::OAuthCallback),
+    ("oauth_authorize", Function::OAuthAuthorize),
+];
 
 /// A request on its way.
 #[derive(Clone, Debug)]
@@ -293,6 +305,15 @@ mod tests {
         ] {
             assert_eq!(made(function, params).unwrap_err().kind(), Kind::InvalidArgument, "{params}");
         }
+    }
+
+    #[test]
+    fn a_function_is_found_by_its_number() {
+        for (name, function) in FUNCTIONS {
+            assert_eq!(Function::from_number(function.number()), Some(function));
+            assert_eq!(Function::from_name(name), Some(function));
+        }
+        assert_eq!((Function::from_number(FUNCTIONS.len()), Function::from_name("input")), (None, None));
     }
 
     #[test]

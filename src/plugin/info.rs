@@ -54,6 +54,12 @@ pub(super) fn event(kind: &str, identity: &str, state: State, cause: Option<&str
     event.to_string()
 }
 
+/// `{"type": "reloaded", "time", "plugin", "state", "provides_changed"}`.
+pub(super) fn reloaded(identity: &str, provides_changed: bool) -> String {
+    let state = State::Running.name();
+    json!({"type": "reloaded", "time": now(), "plugin": identity, "state": state, "provides_changed": provides_changed}).to_string()
+}
+
 /// `{"type": "audit", "time", "plugin", "audit": {"what", "target", "allowed", "rule"}}`: what became of one wish.
 pub(super) fn audit(identity: &str, request: &Request) -> String {
     let audit = json!({"what": request.what, "target": request.asked, "allowed": request.allowed(), "rule": request.rule});

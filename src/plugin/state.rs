@@ -1,10 +1,12 @@
 //! Where a plugin stands, and what of it outlives a call into it.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::host::PluginContext;
+use crate::plugin::info;
 
 /// Where a plugin stands in its life; the numbers are those of `FLOWPLUG_STATE_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,22 +44,84 @@ impl State {
 /// What outlives a call into the plugin: its process can end at any time.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) state: AtomicU8,
-    pub(super) log: Mutex<Log>,
-    pub(super) stopped: Condvar,
+    state: AtomicU8,
+    log: Mutex<Log>,
+    changed: Condvar,
 }
 
+/// What is known of a plugin beside its state.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    pub(super) started: Option<Instant>,
+    pub(super) started: Option<(Instant, SystemTime)>,
     pub(super) last_error: String,
     /// Its process ended without having been asked to.
     pub(super) crashed: bool,
+    /// It is being started or reloaded.
+    changing: Option<What>,
+    /// The serial number of the version that calls find.
+    current: u32,
+    /// A version that is being loaded, to become the current one.
+    coming: Option<u32>,
+    /// A version whose process ended before it was current, and why.
+    lost: Option<(u32, String)>,
+    /// The versions that are there: the current one, one that is coming, those that are going.
+    versions: Vec<Weak<PluginContext>>,
+}
+
+impl Log {
+    fn check_lost(&self, serial: u32) -> Result<()> {
+        match &self.lost {
+            Some((lost, why)) if *lost == serial => Err(Error::new(Kind::Unavailable, why.clone())),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Start,
+    Reload,
+}
+
+/// A start or a reload in progress.
+pub(super) struct Changing<'a>(&'a Shared);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        let mut log = self.0.log();
+        (log.changing, log.coming) = (None, None);
+        drop(log);
+        self.0.changed.notify_all();
+    }
+}
+
+impl Changing<'_> {
+    /// Makes a version the current one by `exchange`, from where the plugin is not being stopped: then it runs.
+    pub(super) fn exchange<T>(&self, serial: u32, exchange: impl FnOnce() -> T) -> Result<T> {
+        let mut log = self.0.log();
+        log.check_lost(serial)?;
+        self.0.advance_under(&log, &[State::Running, State::Error], State::Running).map_err(|_| stopped())?;
+        let exchanged = exchange();
+        *log = Log {
+            current: serial,
+            coming: None,
+            started: Some((Instant::now(), SystemTime::now())),
+            last_error: String::new(),
+            crashed: false,
+            ..std::mem::take(&mut log)
+        };
+        Ok(exchanged)
+    }
+}
+
+#[cold]
+fn stopped() -> Error {
+    Error::new(Kind::InvalidState, "The plugin has been stopped meanwhile.")
 }
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Shared { state: AtomicU8::new(State::Loading as u8), log: Mutex::default(), stopped: Condvar::new() }
+        Shared { state: AtomicU8::new(State::Loading as u8), log: Mutex::default(), changed: Condvar::new() }
     }
 
     pub(super) fn state(&self) -> State {
@@ -66,14 +130,17 @@ impl Shared {
 
     /// Moves from one of `from` to `to`; the state found otherwise.
     pub(super) fn advance(&self, from: &[State], to: State) -> Result<(), State> {
-        let mut found = self.state();
-        while from.contains(&found) {
-            match self.state.compare_exchange(found as u8, to as u8, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(()),
-                Err(other) => found = State::from_number(other),
-            }
+        self.advance_under(&self.log(), from, to)
+    }
+
+    /// The same for who holds the lock: every change of the state is made under it.
+    fn advance_under(&self, _: &MutexGuard<'_, Log>, from: &[State], to: State) -> Result<(), State> {
+        let found = self.state();
+        if !from.contains(&found) {
+            return Err(found);
         }
-        Err(found)
+        self.state.store(to as u8, Ordering::Release);
+        Ok(())
     }
 
     pub(super) fn log(&self) -> MutexGuard<'_, Log> {
@@ -83,14 +150,85 @@ impl Shared {
     pub(super) fn failed(&self, error: &Error) {
         error.message().clone_into(&mut self.log().last_error);
     }
-}
 
-/// A start in progress.
-pub(super) struct Starting<'a>(pub(super) &'a AtomicBool);
+    /// One start or reload at a time.
+    pub(super) fn change(&self, what: What) -> Result<Changing<'_>> {
+        let mut log = self.log();
+        if log.changing.is_some() {
+            return Err(Error::new(Kind::InvalidState, "The plugin is being started or reloaded by another call; wait for that one."));
+        }
+        log.changing = Some(what);
+        Ok(Changing(self))
+    }
 
-impl Drop for Starting<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+    /// `unavailable` for a version whose process ended before it was current.
+    pub(super) fn check_lost(&self, serial: u32) -> Result<()> {
+        self.log().check_lost(serial)
+    }
+
+    /// The plugin is being stopped: a version that is coming ends at once. Nothing is exchanged any more.
+    pub(super) fn end_coming(&self) {
+        let coming = self.log().coming;
+        for version in self.versions().into_iter().filter(|version| coming == Some(version.serial())) {
+            version.ending.cancel();
+        }
+    }
+
+    /// Waits until no reload is in progress; false if that takes longer.
+    pub(super) fn reloaded_within(&self, limit: Option<Duration>) -> bool {
+        self.wait(limit, |log| log.changing != Some(What::Reload))
+    }
+
+    /// Takes note of a version that is about to be loaded; the first is the current one.
+    pub(super) fn enlist(&self, context: &Arc<PluginContext>) -> Result<()> {
+        let mut log = self.log();
+        if matches!(self.state(), State::Stopping | State::Stopped) {
+            return Err(stopped());
+        }
+        log.versions.retain(|version| version.strong_count() > 0);
+        log.versions.push(Arc::downgrade(context));
+        if log.current == 0 {
+            log.current = context.serial();
+        } else {
+            log.coming = Some(context.serial());
+        }
+        Ok(())
+    }
+
+    /// The versions that are there.
+    pub(super) fn versions(&self) -> Vec<Arc<PluginContext>> {
+        self.log().versions.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// What a version does when its process ends unexpectedly: that is the plugin's end only if it is the current one.
+    pub(super) fn on_exit(self: &Arc<Self>, context: &Arc<PluginContext>) -> Box<dyn FnOnce(Error) + Send> {
+        let (shared, context) = (Arc::downgrade(self), context.clone());
+        Box::new(move |error| {
+            let Some(shared) = shared.upgrade() else { return };
+            let mut log = shared.log();
+            if log.current != context.serial() {
+                log.lost = Some((context.serial(), error.message().to_owned()));
+                return;
+            }
+            error.message().clone_into(&mut log.last_error);
+            log.crashed = true;
+            let crashed = shared.advance_under(&log, &[State::Loading, State::Running], State::Error).is_ok();
+            drop(log);
+            if crashed {
+                context.event(&info::event("crashed", context.identity(), State::Error, Some(error.message())));
+            }
+        })
+    }
+
+    /// Waits until the state is `stopped`; false if that takes longer.
+    pub(super) fn stopped_within(&self, limit: Option<Duration>) -> bool {
+        self.wait(limit, |_| self.state() == State::Stopped)
+    }
+
+    fn wait(&self, limit: Option<Duration>, over: impl Fn(&Log) -> bool) -> bool {
+        let limit = limit.unwrap_or(Duration::MAX);
+        let waited = self.changed.wait_timeout_while(self.log(), limit, |log| !over(log));
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 
@@ -99,9 +237,10 @@ pub(super) struct Over<'a>(pub(super) &'a Shared);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
+        let log = self.0.log();
         self.0.state.store(State::Stopped as u8, Ordering::Release);
-        drop(self.0.log());
-        self.0.stopped.notify_all();
+        drop(log);
+        self.0.changed.notify_all();
     }
 }
 

@@ -373,5 +373,5 @@ impl<T> Slot<T> {
 
 #[cold]
 fn closed() -> Error {
-    Error::new(Kind::InvalidState, "The plugin has been stopped. Load it again to call it.")
+    Error::new(Kind::InvalidState, "The plugin has been stopped. Load it again to call it.").of_no_run()
 }

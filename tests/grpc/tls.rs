@@ -38,7 +38,7 @@ fn plugins_turn_tls_on_by_themselves() {
             }
         });
         let command = plugin.resolve("command").unwrap();
-        let answer = bench.runtime.block_on(plugin.call_async(command, "command", br#"{"content":{"do":"echo"}}"#.to_vec(), soon()));
+        let answer = bench.runtime.block_on(plugin.call_async(command, "command", br#"{"content":{"do":"echo"}}"#, &soon()));
         assert_eq!(answer.unwrap(), br#"{"do":"echo"}"#);
         // A client that comes without TLS, and so without the certificate, is shown the door.
         let mut stranger = UnixStream::connect(&sockets(&bench, "plugin")[0]).unwrap();

@@ -95,7 +95,7 @@ impl<T> Pool<T> {
         drop(queue);
         wake(next);
         if error.kind() != Kind::Timeout || deadline.expired() {
-            return error;
+            return error.of_no_run();
         }
         count(&self.counts.busy);
         Error::new(

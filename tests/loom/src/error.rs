@@ -18,6 +18,11 @@ impl Error {
         Error(kind)
     }
 
+    #[must_use]
+    pub fn of_no_run(self) -> Self {
+        self
+    }
+
     pub fn kind(&self) -> Kind {
         self.0
     }

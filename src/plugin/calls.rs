@@ -1,0 +1,201 @@
+//! The way of a call to the version of the plugin that is current when it comes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::call::{Call, Cancel, Sink};
+use crate::error::{Error, Kind, Result};
+use crate::plugin::generation::Generation;
+use crate::plugin::{Plugin, State};
+use crate::runner::Function;
+use crate::sys::swap::Read;
+
+/// Somebody who is about to call a plugin. While it lives, the version that it found stays, and so does what was retired
+/// with the plugin's readers.
+#[derive(Debug)]
+pub struct Entered<'a> {
+    plugin: &'a Plugin,
+    version: Read<'a, Generation>,
+}
+
+/// A function that was found once, by its name: found anew by the first call after a reload.
+#[derive(Debug)]
+pub struct Resolved {
+    name: Box<str>,
+    /// The version it was found in, and its number there.
+    found: AtomicU64,
+}
+
+impl Resolved {
+    fn pack(version: &Generation, function: Function) -> u64 {
+        u64::from(version.serial()) << 32 | u64::from(function.number())
+    }
+
+    /// Where it is in this version.
+    #[inline]
+    fn within(&self, version: &Generation) -> Result<Function> {
+        let found = self.found.load(Ordering::Relaxed);
+        if found >> 32 == u64::from(version.serial()) {
+            return Ok(Function::from_number(found as u32));
+        }
+        self.anew(version)
+    }
+
+    #[cold]
+    fn anew(&self, version: &Generation) -> Result<Function> {
+        let function = version.resolve(&self.name)?;
+        self.found.store(Self::pack(version, function), Ordering::Relaxed);
+        Ok(function)
+    }
+}
+
+impl Plugin {
+    /// Enters, to make a call.
+    #[inline]
+    pub fn enter(&self) -> Entered<'_> {
+        Entered { plugin: self, version: self.current.read() }
+    }
+
+    /// Finds a function once, for [`Entered::call_resolved`].
+    pub fn resolve(&self, name: &str) -> Result<Resolved> {
+        let version = self.current.load();
+        let function = version.resolve(name).map_err(|e| self.attribute(e, name))?;
+        Ok(Resolved { name: name.into(), found: AtomicU64::new(Resolved::pack(&version, function)) })
+    }
+
+    /// Calls a function by name; the answer, one JSON value, goes into `sink`.
+    pub fn call(&self, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
+        self.enter().call(name, params, call, sink)
+    }
+
+    /// Calls a function without holding the caller's thread. `done` runs once if this returns ok, on a thread of the
+    /// library that may block.
+    pub fn call_async(
+        self: &Arc<Self>,
+        name: &str,
+        params: Vec<u8>,
+        call: Call,
+        done: impl FnOnce(Result<Vec<u8>>) + Send + 'static,
+    ) -> Result<()> {
+        self.check_running(name)?;
+        let version = self.current.load();
+        let function = version.resolve(name).map_err(|e| self.attribute(e, name))?;
+        let (environment, readers) = (&self.origin.environment, self.current.readers());
+        // The wait for a thread is part of the call.
+        call.deadline.moment();
+        let begun = version.runner.call_async(&version.manifest.provides, function, name, &params, &call);
+        let (plugin, name, runtime) = (self.clone(), name.to_owned(), environment.handle().clone());
+        let Some(begun) = begun else {
+            let visit = readers.look();
+            drop(runtime.spawn_blocking(move || {
+                drop(visit);
+                done(plugin.call_blocking(&name, &params, &call));
+            }));
+            return Ok(());
+        };
+        let begun = begun.map_err(|e| self.attribute(e, &name))?;
+        let (handle, completions, visit) = (runtime.clone(), environment.completions().clone(), readers.enter());
+        runtime.spawn(async move {
+            let result = handle.spawn(begun).await.unwrap_or_else(|_| Err(panicked()));
+            drop(completions.spawn_blocking(move || {
+                drop(visit);
+                let result = match result {
+                    Err(e) if e.never_ran() => plugin.call_blocking(&name, &params, &call),
+                    other => other.map_err(|e| plugin.call_failed(e, &name)),
+                };
+                done(result);
+            }));
+        });
+        Ok(())
+    }
+
+    fn call_blocking(&self, name: &str, params: &[u8], call: &Call) -> Result<Vec<u8>> {
+        let work = || {
+            let mut answer = Vec::new();
+            call.check()?;
+            self.call(name, params, call, &mut answer).map(|()| answer)
+        };
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()))
+    }
+
+    #[inline]
+    fn check_running(&self, function: &str) -> Result<()> {
+        match self.state() {
+            State::Running => Ok(()),
+            state => Err(self.attribute(self.wrong_state("called", state), function)),
+        }
+    }
+
+    fn attribute(&self, e: Error, function: &str) -> Error {
+        e.with_plugin(self.identity()).with_function(function)
+    }
+
+    #[cold]
+    fn call_failed(&self, e: Error, function: &str) -> Error {
+        if matches!(e.kind(), Kind::Trap | Kind::OutOfMemory | Kind::Timeout | Kind::InvalidResponse | Kind::Unavailable) {
+            self.shared.failed(&e);
+        }
+        self.attribute(e, function)
+    }
+}
+
+impl Entered<'_> {
+    /// As [`Plugin::call`].
+    pub fn call(&self, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
+        self.run(name, params, call, sink, |version| version.resolve(name))
+    }
+
+    /// Calls a function that was found before.
+    #[inline]
+    pub fn call_resolved(&self, function: &Resolved, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
+        self.run(&function.name, params, call, sink, |version| function.within(version))
+    }
+
+    #[inline]
+    fn run(
+        &self,
+        name: &str,
+        params: &[u8],
+        call: &Call,
+        sink: &mut dyn Sink,
+        find: impl Fn(&Generation) -> Result<Function>,
+    ) -> Result<()> {
+        self.plugin.check_running(name)?;
+        let try_on = |version: &Generation, sink: &mut dyn Sink| {
+            let function = find(version)?;
+            if call.cancel.as_ref().is_some_and(Cancel::is_set) {
+                return Err(Error::new(Kind::Cancelled, "The call was cancelled before it began."));
+            }
+            version.call(function, name, params, call, sink)
+        };
+        match try_on(&self.version, sink) {
+            Ok(()) => Ok(()),
+            Err(e) => self.failed(e, name, call, &mut |version| try_on(version, sink)),
+        }
+    }
+
+    /// A call that an old version refused because it had begun to end is made again on the one that took its place.
+    #[cold]
+    fn failed(&self, e: Error, name: &str, call: &Call, again: &mut dyn FnMut(&Generation) -> Result<()>) -> Result<()> {
+        let (mut error, mut tried) = (e, self.version.serial());
+        while error.never_ran() && error.kind() != Kind::Timeout && !call.cancel.as_ref().is_some_and(Cancel::is_set) {
+            let next = self.plugin.current.load();
+            if next.serial() == tried {
+                break;
+            }
+            self.plugin.check_running(name)?;
+            tried = next.serial();
+            match again(&next) {
+                Ok(()) => return Ok(()),
+                Err(e) => error = e,
+            }
+        }
+        Err(self.plugin.call_failed(error, name))
+    }
+}
+
+#[cold]
+fn panicked() -> Error {
+    Error::new(Kind::Internal, "A fault of flowplug itself ended the call; please report it.")
+}

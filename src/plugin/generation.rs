@@ -1,0 +1,104 @@
+//! One version of a plugin: what a call finds, whole. A reload makes another beside it and puts it in its place.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::call::{Call, Deadline, Sink};
+use crate::error::Result;
+use crate::host::{Host, PluginContext};
+use crate::manifest::Manifest;
+use crate::plugin::state::Shared;
+use crate::plugin::{Environment, info};
+use crate::policy::{Policy, Request};
+use crate::runner::{Function, Runner};
+
+/// What all versions of a plugin have in common.
+pub(super) struct Origin {
+    pub(super) environment: Arc<Environment>,
+    pub(super) host: Arc<dyn Host>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) identity: String,
+}
+
+impl std::fmt::Debug for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Origin").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// A version: its manifest, what it was granted, its config, and what runs of it.
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) context: Arc<PluginContext>,
+    pub(super) requests: Vec<Request>,
+    pub(super) runner: Runner,
+    /// The config as it was given; empty: none was.
+    config: Mutex<Arc<str>>,
+}
+
+impl Generation {
+    /// Admits the manifest by the policy, then compiles the module or starts the process. `call` bounds the load.
+    pub(super) fn load(origin: &Origin, shared: &Arc<Shared>, manifest: Arc<Manifest>, call: &Call) -> Result<Self> {
+        let Origin { environment, host, policy, identity } = origin;
+        let admission = policy.check(identity, &manifest, environment.protected())?;
+        let audits: Vec<String> = admission.requests().iter().map(|request| info::audit(identity, request)).collect();
+        let (grants, requests) = admission.into_grants().inspect_err(|_| {
+            for audit in &audits {
+                host.event(audit);
+            }
+        })?;
+        let call = Call { deadline: call.deadline.clone().at_most(grants.load_timeout), ..call.clone() };
+        let context = PluginContext::new(identity, grants, host.clone());
+        shared.enlist(&context)?;
+        // Told as the plugin's own, as all that is told of it: a detached callback may hear of it when the plugin is there.
+        for audit in &audits {
+            context.event(audit);
+        }
+        let on_exit = shared.on_exit(&context);
+        let runner = Runner::load(environment.settings(), environment.handle(), &manifest, context.clone(), on_exit, &call)?;
+        Ok(Generation { manifest, context, requests, runner, config: Mutex::new("".into()) })
+    }
+
+    /// A number that no other version of any plugin has.
+    #[inline]
+    pub(super) fn serial(&self) -> u32 {
+        self.context.serial()
+    }
+
+    /// Checks the config (empty: absent) and takes it; the text that the plugin is to be started with.
+    pub(super) fn configure(&self, config: &[u8], deadline: &Deadline) -> Result<Arc<str>> {
+        Ok(self.take_config(config, self.manifest.validate_config(config, deadline)?))
+    }
+
+    /// The same for a config that was checked: what came of it is `value`.
+    pub(super) fn take_config(&self, config: &[u8], value: Value) -> Arc<str> {
+        // As it was given: written anew, a number past what a double holds would be another.
+        let given: Arc<str> = std::str::from_utf8(config).unwrap_or_default().into();
+        let text = if value.is_null() { "null".into() } else { given.clone() };
+        self.context.set_config(value);
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = given;
+        text
+    }
+
+    /// The config as it was given.
+    pub(super) fn config(&self) -> Arc<str> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn resolve(&self, name: &str) -> Result<Function> {
+        self.runner.resolve(&self.manifest.provides, name)
+    }
+
+    #[inline]
+    pub(super) fn call(&self, function: Function, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
+        self.runner.call(&self.manifest.provides, function, name, params, call, sink)
+    }
+
+    /// Ends it without a drain: calls in flight end with `cancelled`.
+    pub(super) fn end(&self) {
+        self.runner.stop(&Deadline::after(Duration::ZERO));
+    }
+}

@@ -1,0 +1,94 @@
+//! Another version in the place of the one that runs, without a call that is refused or lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::call::{self, Call, Deadline};
+use crate::error::{Error, Kind, Result};
+use crate::manifest::Manifest;
+use crate::plugin::generation::Generation;
+use crate::plugin::state::{Changing, What};
+use crate::plugin::{Plugin, State, info};
+use crate::sys::swap::Replaced;
+
+/// How long a version that was started may take until it says that it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is asked.
+const ASK: Duration = Duration::from_millis(20);
+
+impl Plugin {
+    /// Loads and starts another version (an empty config: as before), waits until it is ready, and puts it in the place of
+    /// the old one, which then is drained and stopped: what is still in flight after `drain` ends with `cancelled`. Calls
+    /// find the old or the new, whole, and none is refused. Any failure before the exchange leaves the old as it was.
+    ///
+    /// `call` bounds what comes before the exchange. Until the old has ended, there are up to twice as many instances.
+    pub fn reload(&self, manifest: Arc<Manifest>, config: &[u8], call: &Call, drain: &Deadline) -> Result<()> {
+        self.reload_once(manifest, config, call, drain).map_err(|e| e.with_plugin(self.identity()))
+    }
+
+    fn reload_once(&self, manifest: Arc<Manifest>, config: &[u8], call: &Call, drain: &Deadline) -> Result<()> {
+        self.check_outside("reloaded", &call.chain)?;
+        let changing = self.shared.change(What::Reload)?;
+        let state = self.state();
+        if !matches!(state, State::Running | State::Error) {
+            return Err(self.wrong_state("reloaded", state));
+        }
+        let kept = self.current.load().config();
+        let config = if config.is_empty() { kept.as_bytes() } else { config };
+        match self.bring_up(manifest, config, call).and_then(|next| self.exchange(next, &changing)) {
+            Ok((old, provides_changed)) => {
+                self.tell(&info::reloaded(self.identity(), provides_changed));
+                old.runner.stop(drain);
+                Ok(())
+            }
+            Err(e) => {
+                self.event("reload_failed", Some(e.message()));
+                let message = format!("{} The plugin was not reloaded; it is as it was.", e.message());
+                Err(e.with_message(message))
+            }
+        }
+    }
+
+    /// A version that is ready to be called, beside the one that is.
+    fn bring_up(&self, manifest: Arc<Manifest>, config: &[u8], call: &Call) -> Result<Generation> {
+        let value = manifest.validate_config(config, &call.deadline)?;
+        let next = Generation::load(&self.origin, &self.shared, manifest, call)?;
+        let text = next.take_config(config, value);
+        match next.runner.start(&text, call).and_then(|()| self.wait_ready(&next, call)) {
+            Ok(()) => Ok(next),
+            Err(e) => {
+                next.end();
+                Err(e)
+            }
+        }
+    }
+
+    fn wait_ready(&self, next: &Generation, call: &Call) -> Result<()> {
+        let deadline = call.deadline.clone().at_most(READY_WITHIN);
+        let cancels = [call.cancel.as_ref(), Some(&next.context.ending)];
+        loop {
+            let health = next.runner.health();
+            if health.ready {
+                return Ok(());
+            }
+            self.shared.check_lost(next.serial())?;
+            call::check(&deadline, &cancels).map_err(|e| match e.kind() {
+                Kind::Timeout => {
+                    let said = if health.last_error.is_empty() { "it says that it is not" } else { &health.last_error };
+                    Error::new(Kind::Timeout, format!("The new version was started, and did not become ready in time: {said}."))
+                }
+                _ => e,
+            })?;
+            // The one value it waits for is a token; else the pause is over.
+            drop(call::wait::<()>(&Deadline::after(ASK), &cancels, drop, || None));
+        }
+    }
+
+    /// From here on, calls find the new version. The old one, and whether what is provided differs.
+    fn exchange(&self, next: Generation, changing: &Changing<'_>) -> Result<(Replaced<Generation>, bool)> {
+        let (serial, next) = (next.serial(), Arc::new(next));
+        let exchanged = changing.exchange(serial, || self.current.replace(next.clone())).inspect_err(|_| next.end())?;
+        let changed = exchanged.manifest.provides != next.manifest.provides;
+        Ok((exchanged, changed))
+    }
+}

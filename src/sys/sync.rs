@@ -1,0 +1,6 @@
+//! What the readers are built on. A model of them brings its own.
+
+pub(super) use std::sync::atomic::{AtomicU64, AtomicUsize};
+pub(super) use std::sync::{Mutex, PoisonError};
+
+pub(super) use super::thread_mark;
