@@ -22,13 +22,18 @@ func (program) Log(ctx context.Context, level, msg string, _ map[string]string) 
 	}
 }
 
-// A program loads a plugin, starts it, calls it and closes everything.
-func Example() {
+// built is the folder of one of this repository's own plugins.
+func built(name string) string {
 	folder := os.Getenv("FLOWPLUG_TEST_PLUGINS")
 	if folder == "" {
 		folder = filepath.Join("..", "..", "target", "plugins")
 	}
-	if err := run(filepath.Join(folder, "bookmark-wasm-c")); err != nil {
+	return filepath.Join(folder, name)
+}
+
+// A program loads a plugin, starts it, calls it and closes everything.
+func Example() {
+	if err := run(built("bookmark-wasm-c")); err != nil {
 		fmt.Println(err)
 	}
 	// Output:

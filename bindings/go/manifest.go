@@ -60,7 +60,7 @@ type GRPCConfig struct {
 	StartTimeout string            `json:"start_timeout,omitempty" yaml:"start_timeout,omitempty"` // default "60s"
 	CallTimeout  string            `json:"call_timeout,omitempty" yaml:"call_timeout,omitempty"`   // default "30s"
 	Restart      *RestartConfig    `json:"restart,omitempty" yaml:"restart,omitempty"`             // checked; this version restarts nothing
-	TLS          string            `json:"tls,omitempty" yaml:"tls,omitempty"`                     // "off" (default); "required" is [ErrUnsupported] in this version
+	TLS          string            `json:"tls,omitempty" yaml:"tls,omitempty"`                     // "off" (default) or "required"
 	SHA256       string            `json:"sha256,omitempty" yaml:"sha256,omitempty"`               // the binary's digest, in hex
 }
 

@@ -91,7 +91,7 @@ type functionOptions struct{ trustJSON bool }
 // case). It is faster, and for callers that parse the result, and so check it, anyway.
 func TrustJSON() FunctionOption { return func(o *functionOptions) { o.trustJSON = true } }
 
-// Event is something that happened to a plugin. This version sets neither ProvidesChanged nor Progress.
+// Event is something that happened to a plugin. This version does not set ProvidesChanged.
 type Event struct {
 	Type            string         `json:"type"` // loaded, started, start_failed, crashed, stopping, stopped, emitted, audit
 	Time            time.Time      `json:"time"`
@@ -106,7 +106,7 @@ type Event struct {
 	Raw json.RawMessage `json:"-"`
 }
 
-// EventProgress is how far something long has come. This version sends none.
+// EventProgress is how far something long has come.
 type EventProgress struct {
 	Step  string `json:"step"`
 	Done  uint64 `json:"done"`
