@@ -124,6 +124,15 @@ func TestGoldenManifestsMeanWhatStandsBesideThem(t *testing.T) {
 	}
 }
 
+func TestTheManifestsOfTheGoTemplateAreTaken(t *testing.T) {
+	for _, name := range []string{"plugin.wasm.yaml", "plugin.grpc.yaml"} {
+		m, err := ReadManifest(filepath.Join("..", "..", "sdk", "go", "template", name), Strict())
+		if err != nil || len(m.Warnings()) > 0 || m.ValidateConfig(json.RawMessage(`{"greeting":"Hello"}`)) != nil {
+			t.Errorf("%s: %v, %v", name, err, m.Warnings())
+		}
+	}
+}
+
 func TestDefaultsAreFilledIn(t *testing.T) {
 	m := parsed(t, "name: a\nversion: \"1.10\"\nruntime: wasm\nwasm: { module: a.wasm }\n")
 	if m.Version != "1.10" || m.Wasm.Pool.MaxInstances != 4 || m.Wasm.Pool.WaitTimeout != "5s" || m.Wasm.Permissions.Memory.Max != "64MB" {
