@@ -282,12 +282,15 @@ impl Plugin {
     fn prepare(&self, lease: &mut Lease<'_>, config: &str, due: &Due<'_>) -> Result<()> {
         // Making an instance, `init` and the call share one clock.
         due.deadline.moment();
-        let instance = lease.instance(due)?;
-        if instance.needs_init() {
-            instance.begin(due)?;
-            instance.init(self.blueprint.interface.init, config)?;
-        }
-        Ok(())
+        let mut make = || {
+            let instance = lease.instance(due)?;
+            if instance.needs_init() {
+                instance.begin(due)?;
+                instance.init(self.blueprint.interface.init, config)?;
+            }
+            Ok(())
+        };
+        make().map_err(|e: Error| if e.kind() == Kind::Cancelled { e.of_no_run() } else { e })
     }
 
     /// What the plugin says of itself: `is_ready` on an idle instance, else what it said last. Never waits longer than 100 ms.

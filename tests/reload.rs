@@ -12,6 +12,8 @@
 mod load;
 #[path = "reload/races.rs"]
 mod races;
+#[path = "reload/states.rs"]
+mod states;
 #[path = "reload/support.rs"]
 mod support;
 

@@ -9,10 +9,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::sync::{AtomicU64, AtomicUsize, Mutex, PoisonError, thread_mark};
-
-/// Counters: two threads that enter at the same time rarely share one.
-const COUNTERS: usize = 8;
+use super::sync::{AtomicU64, AtomicUsize, COUNTERS, Mutex, PoisonError, thread_mark};
 
 /// The lower bits of a counter: how many are inside. Those above: how many ever were, as far as they hold it.
 const INSIDE: u64 = ENTERED - 1;

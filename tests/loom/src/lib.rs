@@ -1,4 +1,4 @@
-//! The pool of the library, its own source, on primitives that loom schedules, and what must hold in every interleaving.
+//! The pool of the library and its readers, their own source, on primitives that loom schedules, and what must hold in every interleaving.
 
 pub mod call;
 pub mod error;
@@ -11,5 +11,16 @@ pub mod wasm {
     #[allow(dead_code, unused_imports, reason = "the models need not all of it")]
     pub(crate) mod pool;
     #[path = "../../tests/loom/src/sync.rs"]
+    mod sync;
+}
+
+/// As above, for the readers.
+#[path = "../../../src/sys"]
+pub mod sys {
+    #[path = "../../tests/loom/src/readers.rs"]
+    pub mod model;
+    #[allow(dead_code, reason = "the models need not all of it")]
+    pub(crate) mod readers;
+    #[path = "../../tests/loom/src/ordered.rs"]
     mod sync;
 }

@@ -23,7 +23,6 @@ impl<T> TryLock<T> {
     pub(super) fn new(value: T) -> Self {
         TryLock { locked: AtomicBool::new(false), value: std::sync::Mutex::new(value) }
     }
-
 }
 
 pub(super) fn lock<T>(lock: &TryLock<T>) -> Option<Locked<'_, T>> {

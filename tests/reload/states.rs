@@ -1,0 +1,115 @@
+//! Every operation in every state: what it answers, and which events tell of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flowplug::call::Deadline;
+use flowplug::error::Kind;
+use flowplug::plugin::{Plugin, State};
+
+use super::support::*;
+
+/// What an operation ends with (none: success), the state after it, and the events that it makes.
+type Outcome = (Option<Kind>, State, &'static [&'static str]);
+
+const OPERATIONS: [&str; 5] = ["start", "call", "reload", "reload badly", "stop"];
+
+fn expected(state: State, operation: &str) -> Outcome {
+    let refused = (Some(Kind::InvalidState), state, [].as_slice());
+    match (state, operation) {
+        (State::Loading, "start") => (None, State::Running, &["started"]),
+        (State::Running, "call") => (None, state, &[]),
+        (State::Running | State::Error, "reload") => (None, State::Running, &["reloaded"]),
+        (State::Running | State::Error, "reload badly") => (Some(Kind::LoadFailed), state, &["reload_failed"]),
+        (State::Loading | State::Running | State::Error, "stop") => (None, State::Stopped, &["stopping", "stopped"]),
+        (State::Stopped, "stop") => (None, state, &[]),
+        _ => refused,
+    }
+}
+
+struct Table {
+    bench: Bench,
+}
+
+impl Table {
+    fn plugin(&self, state: State) -> Arc<Plugin> {
+        let bench = &self.bench;
+        let trap = "(func (export \"init\") (param i32 i32) unreachable)";
+        let traps = module(1, "").replace("(func (export \"init\")", &format!("{trap} (func (export \"init_2\")"));
+        let plugin = bench.load(&bench.manifest(&if state == State::Error { traps } else { module(1, "") }, "", ""));
+        match state {
+            State::Loading => {}
+            State::Error => assert_eq!(kind_of(plugin.start(&config(1), &call())), Kind::Trap),
+            _ => plugin.start(&config(1), &call()).unwrap(),
+        }
+        if matches!(state, State::Stopping | State::Stopped) {
+            plugin.stop(&Deadline::after(LONG)).unwrap();
+        }
+        assert!(plugin.state() == state || state == State::Stopping);
+        bench.host.events();
+        plugin
+    }
+
+    fn perform(&self, plugin: &Plugin, operation: &str) -> Option<Kind> {
+        let (bench, drain) = (&self.bench, Deadline::after(LONG));
+        let result = match operation {
+            "start" => plugin.start(&config(1), &call()),
+            "call" => ask(plugin, "command").map(drop),
+            "reload" => plugin.reload(bench.manifest(&module(1, ""), "", ""), &config(1), &call(), &drain),
+            "reload badly" => plugin.reload(bench.manifest("(module)", "", ""), b"", &call(), &drain),
+            "stop" => plugin.stop(&Deadline::after(Duration::ZERO)),
+            other => panic!("{other}"),
+        };
+        let refused = result.err()?;
+        if refused.kind() == Kind::InvalidState {
+            assert!(refused.message().contains(plugin.state().name()), "it names the state: {refused}");
+        }
+        Some(refused.kind())
+    }
+}
+
+#[test]
+fn every_operation_in_every_state() {
+    let table = Table { bench: Bench::new() };
+    for state in [State::Loading, State::Running, State::Error, State::Stopped] {
+        for operation in OPERATIONS {
+            let plugin = table.plugin(state);
+            let outcome = table.perform(&plugin, operation);
+            let (kind, after, events) = expected(state, operation);
+            assert_eq!((outcome, plugin.state()), (kind, after), "{operation} in {}", state.name());
+            assert_eq!(table.bench.host.types(), events, "{operation} in {}", state.name());
+            // In every state, and never a failure.
+            assert_eq!(plugin.health()["state"], after.name());
+            assert_eq!(plugin.info()["identity"], "org/test");
+            plugin.stop(&Deadline::after(Duration::ZERO)).unwrap();
+            table.bench.host.events();
+        }
+    }
+}
+
+#[test]
+fn every_operation_while_it_stops() {
+    let table = Table { bench: Bench::new() };
+    let plugin = table.plugin(State::Running);
+    let gate = gated(&table.bench.host);
+    std::thread::scope(|scope| {
+        let long = scope.spawn(|| ask(&plugin, "ask"));
+        gate.reached(1);
+        let stop = scope.spawn(|| plugin.stop(&Deadline::never()));
+        let bound = Deadline::after(LONG);
+        while plugin.state() != State::Stopping {
+            assert!(!bound.expired());
+            std::thread::yield_now();
+        }
+        for operation in OPERATIONS.into_iter().filter(|operation| *operation != "stop") {
+            assert_eq!(table.perform(&plugin, operation), Some(Kind::InvalidState), "{operation}");
+        }
+        assert_eq!(plugin.health()["state"], "stopping");
+        // A second stop whose drain is over ends the first one's.
+        assert_eq!(table.perform(&plugin, "stop"), None);
+        stop.join().unwrap().unwrap();
+        assert_eq!(kind_of(long.join().unwrap()), Kind::Cancelled);
+    });
+    assert_eq!(plugin.state(), State::Stopped);
+    assert_eq!(table.bench.host.types(), ["stopping", "stopped"]);
+}
