@@ -9,6 +9,9 @@ use flowplug::call::{Call, Deadline};
 use flowplug::error::Kind;
 use serde_json::{Value, json};
 
+use flowplug::grpc::Plugin;
+use flowplug::grpc::pb::flowbot::{KvGetRequest, host_service_client::HostServiceClient};
+
 use crate::counterparts::{Way, all};
 use crate::support::{Bench, SOON, comes_true, grants, order, soon};
 
@@ -175,4 +178,36 @@ fn connections_to_the_host_are_bounded_and_end_with_the_plugin() {
     for stream in &mut open {
         drop(stream.read_to_end(&mut Vec::new()));
     }
+}
+
+/// A variable of the plugin's environment.
+fn variable(plugin: &Plugin, name: &str) -> String {
+    let environment = std::fs::read(format!("/proc/{}/environ", plugin.pid())).unwrap();
+    let mut all = environment.split(|byte| *byte == 0).filter_map(|line| std::str::from_utf8(line).unwrap().split_once('='));
+    all.find(|(own, _)| *own == name).unwrap().1.to_owned()
+}
+
+#[test]
+fn host_calls_are_bounded_over_all_connections() {
+    let bench = Bench::new("room");
+    let (plugin, _exits) = bench.start("fixture-grpc-plain", "null");
+    let (address, token) = (variable(&plugin, "FLOWBOT_HOST_ADDRESS"), variable(&plugin, "FLOWBOT_HOST_TOKEN"));
+    bench.runtime.block_on(async {
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..3 {
+            let connection = tonic::transport::Endpoint::from_shared(address.clone()).unwrap().connect().await.unwrap();
+            for _ in 0..20 {
+                let mut request = tonic::Request::new(KvGetRequest { key: "wait".into() });
+                request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+                let mut client = HostServiceClient::new(connection.clone());
+                calls.spawn(async move { client.kv_get(request).await });
+            }
+        }
+        let host = bench.host.clone();
+        let full = move || host.waiting.load(Ordering::SeqCst) == 32;
+        assert!(tokio::task::spawn_blocking(move || comes_true(full)).await.unwrap());
+    });
+    plugin.stop(&Deadline::after(SOON));
+    assert!(comes_true(|| bench.host.waiting.load(Ordering::SeqCst) == 0));
+    assert_eq!(bench.host.most.load(Ordering::SeqCst), 32);
 }

@@ -33,8 +33,9 @@ pub struct Memory {
     pub kv: Mutex<BTreeMap<String, Vec<u8>>>,
     pub asked: Mutex<Vec<String>>,
     pub events: Mutex<Vec<String>>,
-    /// Those who wait by now.
+    /// Those who wait by now, and the most who ever did.
     pub waiting: AtomicUsize,
+    pub most: AtomicUsize,
 }
 
 impl Memory {
@@ -63,7 +64,7 @@ impl Host for Memory {
             return Err(Error::new(Kind::Host, "The store is on fire."));
         }
         if key.contains("wait") {
-            self.waiting.fetch_add(1, Ordering::SeqCst);
+            self.most.fetch_max(self.waiting.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             let waited = flowplug::call::wait::<()>(caller.deadline, &caller.cancels(), |_| (), || None);
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             waited?;

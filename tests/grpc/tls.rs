@@ -23,7 +23,11 @@ fn sockets(bench: &Bench, prefix: &str) -> Vec<PathBuf> {
 fn plugins_turn_tls_on_by_themselves() {
     for name in ["fixture-grpc-go", "fixture-grpc-plain", "fixture-grpc-python"] {
         let bench = Bench::new("mtls");
-        let (plugin, _exits) = bench.start_manifest(&built_with(name, REQUIRED), "null");
+        let (plugin, _exits) = bench.load_manifest(&built_with(name, REQUIRED), Deadline::after(SOON)).unwrap();
+        // A thread with little stack connects, and so agrees on TLS, as any other.
+        let own = plugin.clone();
+        let small = std::thread::Builder::new().stack_size(256 << 10).spawn(move || own.start("null", &soon()));
+        small.unwrap().join().unwrap().unwrap();
         assert!(comes_true(|| plugin.health().ready), "{:?}", plugin.health());
         // By the thread that calls, by many of them, and by nobody's.
         let said = json!({"do": "echo", "x": "ä".repeat(100_000)});
