@@ -134,7 +134,7 @@ typedef struct flowplug_function flowplug_function;
 // A host of plugins; ended with flowplug_host_close and flowplug_host_free.
 typedef struct flowplug_host flowplug_host;
 
-// A manager of plugins. No function of this version makes one.
+// A manager of plugins; ended with flowplug_manager_free. Any number of threads may use it at once.
 typedef struct flowplug_manager flowplug_manager;
 
 // A parsed manifest that can be used; ended with flowplug_manifest_free. Immutable.
@@ -518,49 +518,59 @@ flowplug_status flowplug_host_close(struct flowplug_host *host,
 // `host` is NULL or a live host that is not used after.
 void flowplug_host_free(struct flowplug_host *host);
 
-// Makes a manager from flowbot's plugins section, JSON or YAML. This version answers unsupported.
+// Makes a manager from flowbot's plugins section, JSON or YAML (or a document that has it under "plugins"): enabled (only
+// if it is true are there plugins), sources (type: local, path; git and oci are understood, and unsupported by this version),
+// config (of each plugin, by identity; ${env:NAME} is expanded when the plugin is started), hot_reload (true),
+// drain_timeout (30s; a text or nanoseconds), max_plugins (50; 0 is no bound). What it does not know in it is a warning of
+// the library. The plugins get the host's policy and callbacks. Ended with flowplug_manager_stop and flowplug_manager_free.
 //
-// Errors: unsupported; invalid argument.
-// Thread safety: any thread.
+// Errors: invalid config, with every problem; invalid state, if the host is closed; invalid argument.
+// Thread safety: any thread; any number of managers.
 //
 // Contract:
-// `host` is live, text is readable, `error` is NULL or writable.
+// `host` is live, text is readable, `out` is writable, `error` is NULL or writable.
 flowplug_status flowplug_manager_new(struct flowplug_host *host,
                                      struct flowplug_str config,
                                      struct flowplug_manager **out,
                                      struct flowplug_error **error);
 
-// Discovers, loads, starts and watches everything. This version answers unsupported.
+// Discovers, loads and starts every plugin of the sources, in parallel, then follows their changes. A plugin that fails
+// stays in the list with the state error and its cause, and stops no other; events tell of each. Ends when all have come
+// or failed.
 //
-// Errors: unsupported; invalid argument.
-// Thread safety: any thread.
+// Errors: unsupported or io, where a source cannot be used: what the others have is started all the same, and the manager
+// runs; timeout and cancelled, likewise, with what had come by then; invalid state; invalid argument.
+// Thread safety: any thread, but not inside a callback of the host.
 //
 // Contract:
-// Handles are live, structs valid, text is readable, outputs are writable.
+// `manager` is live, `options` is NULL or valid, `error` is NULL or writable.
 flowplug_status flowplug_manager_start(struct flowplug_manager *manager,
                                        const struct flowplug_call_options *options,
                                        struct flowplug_error **error);
 
-// Loads and starts the plugin in a folder. This version answers unsupported.
+// Loads and starts the plugin in a folder, whose name is its identity. config is JSON text; empty: that of the manager's
+// config. If it fails, nothing of it stays.
 //
-// Errors: unsupported; invalid argument.
+// Errors: those of flowplug_manifest_read, flowplug_plugin_load and flowplug_plugin_start; invalid state, where a plugin of
+// the identity is there already or there are max_plugins of them; invalid argument.
 // Thread safety: any thread.
 //
 // Contract:
-// Handles are live, structs valid, text is readable, outputs are writable.
+// `manager` is live, text is readable, `options` is NULL or valid, `error` is NULL or writable.
 flowplug_status flowplug_manager_load(struct flowplug_manager *manager,
                                       struct flowplug_str folder,
                                       struct flowplug_str config,
                                       const struct flowplug_call_options *options,
                                       struct flowplug_error **error);
 
-// Reloads a plugin; a NULL manifest and an empty config: as on disk, as before. This version answers unsupported.
+// Reloads a plugin without refusing a call; one that could not be loaded is loaded. manifest NULL: as on disk; config
+// empty: as before. If it fails, what ran goes on, and the list shows why.
 //
-// Errors: unsupported; invalid argument.
-// Thread safety: any thread.
+// Errors: not found; those of flowplug_manifest_read and flowplug_plugin_reload; invalid state; invalid argument.
+// Thread safety: any thread, but not inside a callback of the plugin's own call.
 //
 // Contract:
-// Handles are live, structs valid, text is readable, outputs are writable.
+// Handles are live (`manifest` may be NULL), text is readable, `options` is NULL or valid, `error` is NULL or writable.
 flowplug_status flowplug_manager_reload(struct flowplug_manager *manager,
                                         struct flowplug_str identity,
                                         const struct flowplug_manifest *manifest,
@@ -568,48 +578,75 @@ flowplug_status flowplug_manager_reload(struct flowplug_manager *manager,
                                         const struct flowplug_call_options *options,
                                         struct flowplug_error **error);
 
-// Stops a plugin and forgets it. This version answers unsupported.
+// Refuses new calls of a plugin, waits for those in flight for the timeout of options (0: the config's drain_timeout), ends
+// the rest with cancelled, and forgets the plugin. A folder that is still there is loaded again when it changes.
 //
-// Errors: unsupported; invalid argument.
-// Thread safety: any thread.
+// Errors: not found; timeout, where a callback has not returned: unload it again; invalid state, inside a callback of the
+// plugin's own call or while it is loaded; cancelled, while it waits for another operation; invalid argument.
+// Thread safety: any thread, but not inside a callback of the plugin's own call.
 //
 // Contract:
-// Handles are live, structs valid, text is readable, outputs are writable.
+// `manager` is live, text is readable, `options` is NULL or valid, `error` is NULL or writable.
 flowplug_status flowplug_manager_unload(struct flowplug_manager *manager,
                                         struct flowplug_str identity,
                                         const struct flowplug_call_options *options,
                                         struct flowplug_error **error);
 
-// All plugins, a JSON list. This version answers unsupported.
+// Ends what is under way, follows no change any more, and stops all plugins, all at once, with the timeout of options as
+// the drain time (0: the config's drain_timeout). Everything of the manager then answers invalid state. Again does nothing.
 //
-// Errors: unsupported; invalid argument.
-// Thread safety: any thread.
+// Errors: timeout, where a callback has not returned: stop it again; invalid state, inside a callback of the host; invalid
+// argument.
+// Thread safety: any thread, but not inside a callback of the host.
 //
 // Contract:
-// Handles are live, structs valid, text is readable, outputs are writable.
+// `manager` is live, `options` is NULL or valid, `error` is NULL or writable.
+flowplug_status flowplug_manager_stop(struct flowplug_manager *manager,
+                                      const struct flowplug_call_options *options,
+                                      struct flowplug_error **error);
+
+// Ends a manager's handle; NULL does nothing. One that was not stopped stops its plugins in the background, without a
+// drain. Plugins from flowplug_manager_get stay valid, and stop too. Never blocks.
+//
+// Thread safety: any thread, also inside a callback; once.
+//
+// Contract:
+// `manager` is NULL or live and not used after.
+void flowplug_manager_free(struct flowplug_manager *manager);
+
+// All plugins, a JSON list in the order of identities: identity, manifest, state, started_at, last_error, restarts, calls,
+// in_flight, source, folder. Freed with flowplug_bytes_free. No plugin is asked for it.
+//
+// Errors: invalid state, once the manager is stopped; invalid argument.
+// Thread safety: any thread, also inside a callback.
+//
+// Contract:
+// `manager` is live, `out` is writable, `error` is NULL or writable.
 flowplug_status flowplug_manager_list(const struct flowplug_manager *manager,
                                       struct flowplug_bytes *out,
                                       struct flowplug_error **error);
 
-// A new reference to a plugin. This version answers unsupported.
+// A plugin, a new handle, which is ended with flowplug_plugin_free: that ends the handle alone, because the plugin is the
+// manager's. It stays valid whatever becomes of the plugin, across reloads, too.
 //
-// Errors: unsupported; invalid argument.
-// Thread safety: any thread.
+// Errors: not found; invalid state, with the cause, where the plugin could not be loaded; invalid argument.
+// Thread safety: any thread, also inside a callback.
 //
 // Contract:
-// Handles are live, structs valid, text is readable, outputs are writable.
+// `manager` is live, text is readable, `out` is writable, `error` is NULL or writable.
 flowplug_status flowplug_manager_get(const struct flowplug_manager *manager,
                                      struct flowplug_str identity,
                                      struct flowplug_plugin **out,
                                      struct flowplug_error **error);
 
-// Calls a function of a plugin by its identity. This version answers unsupported.
+// Calls a function of a plugin by its identity, as flowplug_plugin_call does.
 //
-// Errors: unsupported; invalid argument.
-// Thread safety: any thread.
+// Errors: not found, where there is no such plugin; invalid state, with the cause, where it could not be loaded; and those
+// of flowplug_plugin_call.
+// Thread safety: any thread, several at once, also inside a callback (8 deep).
 //
 // Contract:
-// Handles are live, structs valid, text is readable, outputs are writable.
+// `manager` is live, text is readable, `options` is NULL or valid, `out` is writable, `error` is NULL or writable.
 flowplug_status flowplug_manager_call(struct flowplug_manager *manager,
                                       struct flowplug_str identity,
                                       struct flowplug_str function,
@@ -618,48 +655,30 @@ flowplug_status flowplug_manager_call(struct flowplug_manager *manager,
                                       struct flowplug_bytes *out,
                                       struct flowplug_error **error);
 
-// How a plugin is, by its identity. This version answers unsupported.
+// How a plugin is, by its identity, as flowplug_plugin_health tells it; one that could not be loaded is in the state error,
+// with the cause. Freed with flowplug_bytes_free.
 //
-// Errors: unsupported; invalid argument.
-// Thread safety: any thread.
+// Errors: not found; invalid state, once the manager is stopped; invalid argument.
+// Thread safety: any thread, also inside a callback.
 //
 // Contract:
-// Handles are live, structs valid, text is readable, outputs are writable.
+// `manager` is live, text is readable, `options` is NULL or valid, `out` is writable, `error` is NULL or writable.
 flowplug_status flowplug_manager_health(struct flowplug_manager *manager,
                                         struct flowplug_str identity,
                                         const struct flowplug_call_options *options,
                                         struct flowplug_bytes *out,
                                         struct flowplug_error **error);
 
-// Prometheus text. This version answers unsupported.
+// Figures of all plugins in Prometheus' text format. Freed with flowplug_bytes_free.
 //
-// Errors: unsupported; invalid argument.
-// Thread safety: any thread.
+// Errors: invalid state, once the manager is stopped; invalid argument.
+// Thread safety: any thread, also inside a callback.
 //
 // Contract:
-// Handles are live, structs valid, text is readable, outputs are writable.
+// `manager` is live, `out` is writable, `error` is NULL or writable.
 flowplug_status flowplug_manager_metrics(const struct flowplug_manager *manager,
                                          struct flowplug_bytes *out,
                                          struct flowplug_error **error);
-
-// Drains and stops everything. This version answers unsupported.
-//
-// Errors: unsupported; invalid argument.
-// Thread safety: any thread.
-//
-// Contract:
-// Handles are live, structs valid, text is readable, outputs are writable.
-flowplug_status flowplug_manager_stop(struct flowplug_manager *manager,
-                                      const struct flowplug_call_options *options,
-                                      struct flowplug_error **error);
-
-// Ends a manager; NULL does nothing. No function of this version makes one.
-//
-// Thread safety: any thread.
-//
-// Contract:
-// `manager` is NULL.
-void flowplug_manager_free(struct flowplug_manager *manager);
 
 // Parses a plugin.yaml (or the same as JSON). options may be NULL. The manifest is ended with flowplug_manifest_free.
 //
@@ -875,8 +894,8 @@ flowplug_status flowplug_plugin_stop(struct flowplug_plugin *plugin,
                                      const struct flowplug_call_options *options,
                                      struct flowplug_error **error);
 
-// Ends a plugin's handle; NULL does nothing. The last handle of a plugin that runs stops it in the background, without a
-// drain. Never blocks.
+// Ends a plugin's handle; NULL does nothing. A plugin that runs is stopped in the background, without a drain, unless the
+// handle is a manager's (flowplug_manager_get). Never blocks.
 //
 // Thread safety: any thread, also inside a callback; once.
 //

@@ -44,6 +44,10 @@ pub trait Host: Send + Sync {
     fn log(&self, record: &LogRecord<'_>);
     /// Takes an event of the library, a JSON object.
     fn event(&self, event: &str);
+    /// Whether this thread is inside of one of its callbacks: what waits for them must not wait there.
+    fn is_inside(&self) -> bool {
+        false
+    }
 }
 
 /// What is known of a loaded plugin wherever it asks for something. Lives as long as anything of the plugin does.

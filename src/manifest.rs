@@ -21,6 +21,7 @@ use crate::manifest::yaml::DOCUMENT_MAX;
 use crate::sys;
 
 mod config;
+pub(crate) mod document;
 mod fields;
 pub mod hosts;
 pub(crate) mod node;
@@ -32,6 +33,7 @@ mod sections;
 pub mod units;
 mod yaml;
 
+pub use document::document;
 pub use hosts::{HostPattern, IpRange};
 pub use own_schema::schema;
 
@@ -357,22 +359,5 @@ impl Manifest {
         };
         let filled = schema.fill(given.value.clone(), deadline)?;
         Ok(config::text(raw, &given.value, &filled))
-    }
-}
-
-/// Reads a document of the embedding program's, YAML or JSON, within the same bounds as a manifest; scalars are
-/// understood by YAML's core schema, and an empty document is an empty object.
-///
-/// Errors: `invalid_config`.
-pub fn document(text: &[u8]) -> Result<Value> {
-    let mut problems = Vec::new();
-    let root = yaml::parse(text, &mut problems);
-    match root.map(|root| root.to_json()) {
-        Some(Ok(value)) if problems.is_empty() => Ok(value),
-        Some(Err(expected)) => {
-            problems.push(Problem::new(problem::Code::InvalidValue, "", (0, 0), "a value has no meaning in JSON", expected));
-            Err(problem::error(Kind::InvalidConfig, "The configuration", problems))
-        }
-        _ => Err(problem::error(Kind::InvalidConfig, "The configuration", problems)),
     }
 }

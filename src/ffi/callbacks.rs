@@ -298,6 +298,10 @@ impl Host for Callbacks {
         }
     }
 
+    fn is_inside(&self) -> bool {
+        self.gate.is_inside()
+    }
+
     fn event(&self, event: &str) {
         let Some(f) = self.api.event else {
             if let Some(base) = &self.base {

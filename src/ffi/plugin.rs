@@ -11,31 +11,16 @@ use crate::ffi::flowplug_status;
 use crate::ffi::guard::{guard, guard_value};
 use crate::ffi::host::{flowplug_host, flowplug_host_api, parse_config, register};
 use crate::ffi::manifest::flowplug_manifest;
-use crate::ffi::pin::{Pinned, end, enter};
+use crate::ffi::pin::{end, enter};
 use crate::ffi::text::{Out, Owned, Versioned, flowplug_bytes, flowplug_str, handle, read};
 use crate::plugin::Plugin;
 use crate::policy::Policy;
 use crate::sys;
 
-/// A loaded plugin; ended with flowplug_plugin_free. Any number of threads may use it at once.
-#[derive(Debug)]
-pub struct flowplug_plugin {
-    plugin: Arc<Plugin>,
-    callbacks: Arc<Callbacks>,
-}
+mod handle;
 
-impl Pinned for flowplug_plugin {
-    fn plugin(&self) -> &Plugin {
-        &self.plugin
-    }
-}
-
-/// Lets a plugin end in the background once nobody who owns it is left.
-impl Drop for flowplug_plugin {
-    fn drop(&mut self) {
-        self.plugin.stop_in_background();
-    }
-}
+pub use handle::flowplug_plugin;
+pub(crate) use handle::plugin_of;
 
 impl std::fmt::Debug for Callbacks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -100,7 +85,7 @@ pub unsafe extern "C" fn flowplug_plugin_load(
         let call = unsafe { call_of(options) }?;
         let policy = own_policy.as_ref().unwrap_or(&host.policy);
         let plugin = Plugin::load(&host.environment, callbacks.clone(), policy, identity, manifest.manifest.clone(), &call)?;
-        out.write(Box::into_raw(Box::new(flowplug_plugin { plugin, callbacks })));
+        out.write(Box::into_raw(Box::new(flowplug_plugin::new(plugin, callbacks))));
         Ok(())
     };
     // SAFETY: by the function's contract.
@@ -368,8 +353,8 @@ pub unsafe extern "C" fn flowplug_plugin_stop(
     unsafe { guard(error, body) }
 }
 
-/// Ends a plugin's handle; NULL does nothing. The last handle of a plugin that runs stops it in the background, without a
-/// drain. Never blocks.
+/// Ends a plugin's handle; NULL does nothing. A plugin that runs is stopped in the background, without a drain, unless the
+/// handle is a manager's (flowplug_manager_get). Never blocks.
 ///
 /// Thread safety: any thread, also inside a callback; once.
 ///
@@ -380,17 +365,8 @@ pub unsafe extern "C" fn flowplug_plugin_free(plugin: *mut flowplug_plugin) {
     if !plugin.is_null() && !sys::forked() {
         // At once, also where calls still use the handle: it is theirs that this ends.
         // SAFETY: live by the function's contract.
-        guard_value((), || drop(unsafe { plugin_of(plugin) }.map(|p| p.stop_in_background())));
+        guard_value((), || drop(unsafe { handle(plugin, "plugin") }.map(flowplug_plugin::let_go)));
     }
     // SAFETY: plugins are handed out by Box::into_raw; the rest is this function's contract.
     unsafe { end(plugin) };
-}
-
-/// A reference of the call's own: the handle may be freed inside one of its callbacks.
-///
-/// # Safety
-/// `plugin` is NULL or live.
-pub(crate) unsafe fn plugin_of(plugin: *const flowplug_plugin) -> Result<Arc<Plugin>> {
-    // SAFETY: by this function's contract.
-    unsafe { handle(plugin, "plugin") }.map(|p| p.plugin.clone())
 }

@@ -1,0 +1,270 @@
+//! What is done to one identity: load, reload, unload, and what a source's change makes of it.
+
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::call::{Call, Chain, Deadline};
+use crate::error::{Error, Kind, Result};
+use crate::manager::entry::{Entry, Next, Row};
+use crate::manager::{Inner, env};
+use crate::manifest::Manifest;
+use crate::plugin::{Plugin, State};
+use crate::source::{Change, Found};
+
+/// The turn of an entry. Its end begins what waits for it.
+pub(super) struct Turn {
+    inner: Arc<Inner>,
+    entry: Arc<Entry>,
+}
+
+impl Deref for Turn {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        match self.entry.release() {
+            Next::Nothing => {}
+            Next::Change(source, change) => self.inner.follow(&self.entry, source, change),
+            Next::Elsewhere(changes) => changes.into_iter().for_each(|(source, change)| self.inner.changed(source, change)),
+        }
+    }
+}
+
+impl Inner {
+    /// The turn of an entry that was just taken or made.
+    pub(super) fn turn(self: &Arc<Self>, entry: &Arc<Entry>) -> Turn {
+        Turn { inner: self.clone(), entry: entry.clone() }
+    }
+
+    /// Waits for the turn of an entry.
+    pub(super) fn take(self: &Arc<Self>, entry: &Arc<Entry>, call: &Call) -> Result<Turn> {
+        let inside = self.host.is_inside() || !call.chain.is_empty();
+        entry.take(call, inside)?;
+        Ok(self.turn(entry))
+    }
+
+    /// See [`Manager::load`](super::Manager::load).
+    pub(super) fn load(self: &Arc<Self>, folder: &Path, config: &str, call: &Call) -> Result<String> {
+        let unusable = |why: &str| Error::new(Kind::InvalidArgument, format!("The folder {} {why}.", folder.display()));
+        let folder = std::path::absolute(folder).map_err(|e| unusable(&format!("cannot be found: {e}")))?;
+        let name = folder.file_name().ok_or_else(|| unusable("has no name, which is to be the plugin's identity"))?;
+        let identity = name.to_str().ok_or_else(|| unusable("has a name that is not UTF-8"))?.to_owned();
+        let manifest = Arc::new(Manifest::read(&folder, false).map_err(|e| e.with_plugin(&identity))?);
+        let row = Row { manifest: Some(manifest.clone()), folder, ..Row::default() };
+        let Some(entry) = self.admit(&identity, row)? else {
+            let message = "A plugin of this identity is there already; reload it, or unload it first.";
+            return Err(Error::new(Kind::InvalidState, message).with_plugin(&identity));
+        };
+        let turn = self.turn(&entry);
+        let bound = super::Bound::new(call, &self.ending);
+        let begun =
+            if turn.row().refused { Err(self.too_many().with_plugin(&identity)) } else { self.begin(&turn, manifest, config, &bound.call) };
+        // Who loads by hand hears of the failure; there is nobody else to show it to.
+        begun.inspect_err(|_| self.forget(&turn))?;
+        Ok(identity)
+    }
+
+    /// Loads and starts what is not there yet. An empty config: that of the manager's config.
+    pub(super) fn begin(&self, turn: &Turn, manifest: Arc<Manifest>, config: &str, call: &Call) -> Result<()> {
+        let begun = call.check().and_then(|()| self.config_of(turn, config)).and_then(|config| {
+            let plugin = Plugin::load(&self.environment, self.host.clone(), &self.policy, &turn.identity, manifest, call)?;
+            turn.row_mut().plugin = Some(plugin.clone());
+            // Who stops everything may have looked for plugins already.
+            let started = self.check_open().and_then(|()| plugin.start(config.as_bytes(), call));
+            started.map(|()| config).inspect_err(|_| {
+                // A failed one holds no process and no memory.
+                turn.row_mut().plugin = None;
+                plugin.stop_in_background();
+            })
+        });
+        match begun {
+            Ok(config) => {
+                let mut row = turn.row_mut();
+                row.last_error.clear();
+                row.config = config;
+                Ok(())
+            }
+            Err(e) => {
+                e.message().clone_into(&mut turn.row_mut().last_error);
+                Err(e.with_plugin(&turn.identity))
+            }
+        }
+    }
+
+    /// The config to start with, as JSON text: the one given, else the one before, else that of the manager's config.
+    fn config_of(&self, turn: &Turn, given: &str) -> Result<String> {
+        if !given.trim().is_empty() {
+            return Ok(given.to_owned());
+        }
+        let before = turn.row().config.clone();
+        if !before.is_empty() {
+            return Ok(before);
+        }
+        self.config.configs.get(&turn.identity).map_or(Ok(String::new()), |config| env::expand(config).map(|value| value.to_string()))
+    }
+
+    /// See [`Manager::reload`](super::Manager::reload).
+    pub(super) fn reload(&self, turn: &Turn, manifest: Option<Arc<Manifest>>, config: &str, call: &Call) -> Result<()> {
+        let folder = turn.row().folder.clone();
+        let manifest = manifest.map_or_else(|| Manifest::read(&folder, false).map(Arc::new), Ok);
+        self.renew(turn, manifest, config, call)
+    }
+
+    /// The same with a manifest that may be no good.
+    fn renew(&self, turn: &Turn, manifest: Result<Arc<Manifest>>, config: &str, call: &Call) -> Result<()> {
+        let plugin = turn.row().plugin.clone().filter(|plugin| !matches!(plugin.state(), State::Stopping | State::Stopped));
+        let renewed = match (manifest, &plugin) {
+            (Err(e), None) => Err(e),
+            (Err(e), Some(_)) => {
+                self.event("reload_failed", &turn.identity, json!({"state": turn.vitals().state.name(), "cause": e.message()}));
+                Err(e)
+            }
+            (Ok(_), None) if !self.find_place(turn) => Err(self.too_many()),
+            (Ok(manifest), None) => self.begin(turn, manifest.clone(), config, call).map(|()| manifest),
+            (Ok(manifest), Some(plugin)) => {
+                plugin.reload(manifest.clone(), config.as_bytes(), call, &Deadline::after(self.config.drain_timeout)).map(|()| manifest)
+            }
+        };
+        let mut row = turn.row_mut();
+        match renewed {
+            Ok(manifest) => {
+                row.manifest = Some(manifest);
+                row.last_error.clear();
+                if !config.trim().is_empty() {
+                    config.clone_into(&mut row.config);
+                }
+                Ok(())
+            }
+            Err(e) => {
+                e.message().clone_into(&mut row.last_error);
+                drop(row);
+                if plugin.is_none() {
+                    self.tell_failure(turn, &e);
+                }
+                Err(e.with_plugin(&turn.identity))
+            }
+        }
+    }
+
+    /// The event that a plugin is not there, and why.
+    pub(super) fn tell_failure(&self, turn: &Turn, e: &Error) {
+        self.event("load_failed", &turn.identity, json!({"state": "error", "cause": e.message()}));
+    }
+
+    /// See [`Manager::unload`](super::Manager::unload).
+    pub(super) fn unload(&self, turn: &Turn, drain: Option<&Deadline>) -> Result<()> {
+        let plugin = turn.row().plugin.clone();
+        if let Some(plugin) = plugin {
+            let own = Deadline::after(self.config.drain_timeout);
+            plugin.stop(drain.unwrap_or(&own))?;
+        }
+        self.forget(turn);
+        self.event("unloaded", &turn.identity, json!({"state": "stopped"}));
+        Ok(())
+    }
+
+    fn forget(&self, turn: &Turn) {
+        turn.leave();
+        self.registry_mut().entries.remove(&turn.identity);
+    }
+
+    /// A source has changed. Does not wait.
+    pub(super) fn changed(self: &Arc<Self>, source: usize, change: Change) {
+        let identity = match &change {
+            Change::Updated(found) => found.identity.clone(),
+            Change::Removed(identity) => identity.clone(),
+            Change::Lost(_) => {
+                let inner = self.clone();
+                return self.workers.run(Box::new(move || inner.tell_lost(source, &change)));
+            }
+        };
+        if let Ok(entry) = self.entry(&identity) {
+            if let Some(change) = entry.take_for(source, change) {
+                self.follow(&entry, source, change);
+            }
+            return;
+        }
+        let Change::Updated(found) = change else { return };
+        if let Ok(Some(entry)) = self.admit(&identity, row_of(&found, source)) {
+            self.event_discovered(&found.identity);
+            self.follow(&entry, source, Change::Updated(found));
+        }
+    }
+
+    /// Goes after a change, on a thread of its own; the turn is its.
+    fn follow(self: &Arc<Self>, entry: &Arc<Entry>, source: usize, change: Change) {
+        let turn = self.turn(entry);
+        self.workers.run(Box::new(move || {
+            let inner = turn.inner.clone();
+            if inner.check_open().is_ok() {
+                Chain::default().scope(|| inner.apply(&turn, source, change));
+            }
+        }));
+    }
+
+    fn apply(&self, turn: &Turn, source: usize, change: Change) {
+        let call = Call { cancel: Some(self.ending.clone()), ..Call::new(Deadline::never()) };
+        let owner = turn.row().source;
+        // What fails is told and stays in the list; the source says when there is something else to try.
+        let _told = match change {
+            Change::Updated(found) if owner == Some(source) || self.adopt(turn, source, &found) => {
+                turn.row_mut().folder.clone_from(&found.folder);
+                self.renew(turn, found.manifest, "", &call)
+            }
+            Change::Updated(found) => {
+                self.tell_duplicate(source, &found);
+                Ok(())
+            }
+            Change::Removed(_) if owner == Some(source) => self.unload(turn, None),
+            Change::Removed(_) | Change::Lost(_) => Ok(()),
+        };
+    }
+
+    /// A plugin that was loaded by hand belongs to the source that has its folder.
+    pub(super) fn adopt(&self, entry: &Entry, source: usize, found: &Found) -> bool {
+        let mut row = entry.row_mut();
+        let same = row.source.is_none()
+            && row.folder.canonicalize().ok().is_some_and(|own| found.folder.canonicalize().is_ok_and(|other| own == other));
+        if same {
+            row.source = Some(source);
+        }
+        same
+    }
+
+    pub(super) fn event_discovered(&self, identity: &str) {
+        self.event("discovered", identity, json!({}));
+    }
+
+    pub(super) fn tell_duplicate(&self, source: usize, found: &Found) {
+        let label = self.sources.get(source).map(|source| source.label()).unwrap_or_default();
+        let cause = format!(
+            "{} of {label} is passed over: a plugin of this identity is there already. Rename one of the two folders.",
+            found.folder.display()
+        );
+        self.event("load_failed", &found.identity, json!({"cause": cause}));
+    }
+
+    fn tell_lost(&self, source: usize, change: &Change) {
+        if let Change::Lost(e) = change {
+            self.tell_source_failed(source, e);
+        }
+    }
+
+    pub(super) fn tell_source_failed(&self, source: usize, e: &Error) {
+        let label = self.sources.get(source).map(|source| source.label()).unwrap_or_default();
+        self.event("discover_failed", "", json!({"cause": format!("{label}: {}", e.message())}));
+    }
+}
+
+pub(super) fn row_of(found: &Found, source: usize) -> Row {
+    let manifest = found.manifest.as_ref().ok().cloned();
+    Row { manifest, folder: found.folder.clone(), source: Some(source), ..Row::default() }
+}

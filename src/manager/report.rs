@@ -1,0 +1,70 @@
+//! What a manager says of its plugins: events, the list, the metrics.
+
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+
+use crate::manager::Manager;
+use crate::manager::entry::Entry;
+
+/// `{"type", "time", "plugin"}`, and what else there is to tell.
+pub(super) fn event(kind: &str, plugin: &str, more: Value) -> String {
+    let mut event = Map::new();
+    event.insert("type".into(), kind.into());
+    event.insert("time".into(), time(SystemTime::now()).into());
+    event.insert("plugin".into(), plugin.into());
+    if let Value::Object(more) = more {
+        event.extend(more);
+    }
+    Value::Object(event).to_string()
+}
+
+fn time(at: SystemTime) -> String {
+    humantime::format_rfc3339_micros(at).to_string()
+}
+
+impl Manager {
+    /// A line of the list; asks no plugin anything.
+    pub(super) fn describe(&self, entry: &Entry) -> Value {
+        let vitals = entry.vitals();
+        let row = entry.row();
+        let source = row.source.and_then(|n| self.inner.sources.get(n)).map(|source| source.label()).unwrap_or_default();
+        json!({
+            "identity": entry.identity,
+            "manifest": row.manifest.as_ref().map(|manifest| manifest.to_json()),
+            "state": vitals.state.name(),
+            "started_at": vitals.started_at.map(time),
+            "last_error": vitals.last_error,
+            "restarts": 0,
+            "calls": vitals.calls,
+            "in_flight": vitals.in_flight,
+            "source": source,
+            "folder": row.folder.to_string_lossy(),
+        })
+    }
+}
+
+/// Prometheus text of a list.
+pub(super) fn metrics(list: &[Value]) -> String {
+    let mut text = String::new();
+    let mut series = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Value) -> u64| {
+        let _infallible = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for row in list {
+            // An identity that is none comes from a folder's name, and may hold anything.
+            let plugin = row["identity"].as_str().unwrap_or_default().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _infallible = writeln!(text, "{name}{{plugin=\"{plugin}\"}} {}", value(row));
+        }
+    };
+    let number = |name: &'static str| move |row: &Value| row[name].as_u64().unwrap_or(0);
+    series("flowplug_plugin_up", "gauge", "Whether the plugin can be called.", &|row| u64::from(row["state"] == "running"));
+    series("flowplug_calls_total", "counter", "Calls of the plugin.", &number("calls"));
+    series("flowplug_calls_in_flight", "gauge", "Calls of the plugin that have not ended.", &number("in_flight"));
+    series(
+        "flowplug_restarts_total",
+        "counter",
+        "How often the plugin was started again after it ended unexpectedly.",
+        &number("restarts"),
+    );
+    text
+}
