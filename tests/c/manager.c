@@ -1,0 +1,282 @@
+/*
+ * The manager: a folder of plugins that is started, called, edited and stopped; what its callbacks may do; handles freed in
+ * any order.
+ */
+#include "plugins.h"
+
+#include <sys/stat.h>
+
+static const char echo[] = "{\"content\":{\"do\":\"echo\",\"n\":1}}";
+
+static char root[64]; /* the folder of the manager's plugins */
+
+/* ---- Folders ---- */
+
+static void write_file(const char *path, const char *text, size_t len) {
+  FILE *file = fopen(path, "wb");
+  if (!file || fwrite(text, 1, len, file) != len || fclose(file) != 0) abort();
+}
+
+static char *read_file(const char *path, size_t *len) {
+  static char text[4 << 20];
+  FILE *file = fopen(path, "rb");
+  if (!file) abort();
+  *len = fread(text, 1, sizeof text, file);
+  fclose(file);
+  return text;
+}
+
+/* The C fixture under this identity. */
+static void put(const char *identity) {
+  static const char *const files[] = {"plugin.wasm", "plugin.yaml"};
+  mkdir(format("%s/%s", root, identity), 0700);
+  for (int i = 0; i < 2; i++) {
+    size_t len = 0;
+    char *text = read_file(format("%s/c-fixture/%s", check_plugins, files[i]), &len);
+    write_file(format("%s/%s/%s", root, identity, files[i]), text, len);
+  }
+}
+
+static void take_away(const char *identity) {
+  unlink(format("%s/%s/plugin.yaml", root, identity));
+  unlink(format("%s/%s/plugin.wasm", root, identity));
+  rmdir(format("%s/%s", root, identity));
+}
+
+/* ---- A host that counts events, and does something inside of one ---- */
+
+static latch loaded_events = LATCH_INIT, reloaded = LATCH_INIT, failed = LATCH_INIT, unloaded = LATCH_INIT, acted = LATCH_INIT;
+static flowplug_manager *inside_manager;
+static flowplug_status inside_start, inside_stop, inside_list, inside_unload;
+
+static void on_event(void *data, flowplug_str json) {
+  (void)data;
+  char text[4096];
+  snprintf(text, sizeof text, "%.*s", (int)json.len, json.ptr);
+  if (strstr(text, "\"type\":\"reloaded\"")) latch_add(&reloaded);
+  if (strstr(text, "\"type\":\"reload_failed\"") || strstr(text, "\"type\":\"load_failed\"")) latch_add(&failed);
+  if (strstr(text, "\"type\":\"unloaded\"")) latch_add(&unloaded);
+  if (!strstr(text, "\"type\":\"started\"")) return;
+  if (inside_manager) {
+    flowplug_bytes list = {NULL, 0, NULL};
+    inside_list = flowplug_manager_list(inside_manager, &list, NULL);
+    flowplug_bytes_free(&list);
+    inside_start = flowplug_manager_start(inside_manager, NULL, NULL);
+    inside_stop = flowplug_manager_stop(inside_manager, NULL, NULL);
+    inside_unload = flowplug_manager_unload(inside_manager, FLOWPLUG_STR("a"), NULL, NULL);
+    latch_add(&acted);
+  }
+  latch_add(&loaded_events);
+}
+
+static flowplug_host *host;
+
+static flowplug_manager *manager_with(const char *more) {
+  flowplug_manager *manager = NULL;
+  flowplug_error *error = NULL;
+  char *config = format("enabled: true\nsources: [{type: local, path: \"%s\"}]\n%s", root, more);
+  flowplug_status status = flowplug_manager_new(host, str(config), &manager, &error);
+  CHECK_ANSWER(answered(status, NULL, &error), FLOWPLUG_OK);
+  return manager;
+}
+
+static answer manager_start(flowplug_manager *manager) {
+  flowplug_error *error = NULL;
+  flowplug_status status = flowplug_manager_start(manager, NULL, &error);
+  return answered(status, NULL, &error);
+}
+
+static answer manager_stop(flowplug_manager *manager) {
+  flowplug_error *error = NULL;
+  flowplug_status status = flowplug_manager_stop(manager, NULL, &error);
+  return answered(status, NULL, &error);
+}
+
+static answer manager_list(flowplug_manager *manager) {
+  flowplug_bytes out = {NULL, 0, NULL};
+  flowplug_error *error = NULL;
+  flowplug_status status = flowplug_manager_list(manager, &out, &error);
+  return answered(status, &out, &error);
+}
+
+static answer manager_call(flowplug_manager *manager, const char *identity, const char *params) {
+  flowplug_bytes out = {NULL, 0, NULL};
+  flowplug_error *error = NULL;
+  flowplug_status status = flowplug_manager_call(manager, str(identity), FLOWPLUG_STR("command"), str(params), NULL, &out, &error);
+  return answered(status, &out, &error);
+}
+
+/* ---- Tests ---- */
+
+static void a_folder_is_started_called_edited_and_stopped(void) {
+  put("a");
+  flowplug_manager *manager = manager_with("config: {a: {n: 7}}");
+  CHECK_ANSWER(manager_start(manager), FLOWPLUG_OK);
+  answer a = manager_call(manager, "a", "{\"content\":{\"do\":\"host\",\"fn\":\"get_config\",\"args\":{\"key\":\"n\"}}}");
+  CHECK_ANSWER(a, FLOWPLUG_OK);
+  CHECK_HAS(a.json, "{\"value\":\"7\"}");
+  latch_reset(&loaded_events);
+  put("b");
+  CHECK(latch_wait(&loaded_events, 1));
+  CHECK_ANSWER(manager_call(manager, "b", echo), FLOWPLUG_OK);
+  latch_reset(&reloaded);
+  put("a");
+  CHECK(latch_wait(&reloaded, 1));
+  latch_reset(&failed);
+  write_file(format("%s/a/plugin.yaml", root), "name: [", 7);
+  CHECK(latch_wait(&failed, 1));
+  CHECK_ANSWER(manager_call(manager, "a", echo), FLOWPLUG_OK);
+  latch_reset(&unloaded);
+  take_away("b");
+  CHECK(latch_wait(&unloaded, 1));
+  CHECK_ANSWER(manager_call(manager, "b", echo), FLOWPLUG_NOT_FOUND);
+  a = manager_list(manager);
+  CHECK_HAS(a.json, "\"identity\":\"a\"");
+  CHECK_HAS(a.json, "\"state\":\"running\"");
+  CHECK(strstr(a.json, "\"identity\":\"b\"") == NULL);
+  flowplug_bytes out = {NULL, 0, NULL};
+  CHECK_INT(flowplug_manager_health(manager, FLOWPLUG_STR("a"), NULL, &out, NULL), FLOWPLUG_OK);
+  CHECK_HAS(keep((const char *)out.ptr, out.len), "\"ready\":true");
+  flowplug_bytes_free(&out);
+  CHECK_INT(flowplug_manager_metrics(manager, &out, NULL), FLOWPLUG_OK);
+  CHECK_HAS(keep((const char *)out.ptr, out.len), "# TYPE flowplug_calls_total counter");
+  flowplug_bytes_free(&out);
+  CHECK_ANSWER(manager_stop(manager), FLOWPLUG_OK);
+  CHECK_ANSWER(manager_stop(manager), FLOWPLUG_OK);
+  CHECK_ANSWER(manager_call(manager, "a", echo), FLOWPLUG_INVALID_STATE);
+  CHECK_ANSWER(manager_list(manager), FLOWPLUG_INVALID_STATE);
+  flowplug_manager_free(manager);
+  take_away("a");
+}
+
+static void plugins_are_loaded_reloaded_and_unloaded_by_hand(void) {
+  flowplug_manager *manager = NULL;
+  CHECK_INT(flowplug_manager_new(host, FLOWPLUG_STR(""), &manager, NULL), FLOWPLUG_OK);
+  char *folder = format("%s/c-fixture", check_plugins);
+  CHECK_INT(flowplug_manager_load(manager, str(folder), FLOWPLUG_STR("{\"n\":1}"), NULL, NULL), FLOWPLUG_OK);
+  CHECK_INT(flowplug_manager_load(manager, str(folder), FLOWPLUG_STR(""), NULL, NULL), FLOWPLUG_INVALID_STATE);
+  static const char config[] = "{\"content\":{\"do\":\"host\",\"fn\":\"get_config\",\"args\":{\"key\":\"n\"}}}";
+  CHECK_HAS(manager_call(manager, "c-fixture", config).json, "{\"value\":\"1\"}");
+  CHECK_INT(flowplug_manager_reload(manager, FLOWPLUG_STR("c-fixture"), NULL, FLOWPLUG_STR(""), NULL, NULL), FLOWPLUG_OK);
+  CHECK_HAS(manager_call(manager, "c-fixture", config).json, "{\"value\":\"1\"}");
+  flowplug_manifest *manifest = NULL;
+  CHECK_INT(flowplug_manifest_read(str(folder), NULL, &manifest, NULL), FLOWPLUG_OK);
+  CHECK_INT(flowplug_manager_reload(manager, FLOWPLUG_STR("c-fixture"), manifest, FLOWPLUG_STR("{\"n\":2}"), NULL, NULL), FLOWPLUG_OK);
+  flowplug_manifest_free(manifest);
+  CHECK_HAS(manager_call(manager, "c-fixture", config).json, "{\"value\":\"2\"}");
+  flowplug_call_options at_once = within(1);
+  CHECK_INT(flowplug_manager_unload(manager, FLOWPLUG_STR("c-fixture"), &at_once, NULL), FLOWPLUG_OK);
+  CHECK_INT(flowplug_manager_unload(manager, FLOWPLUG_STR("c-fixture"), NULL, NULL), FLOWPLUG_NOT_FOUND);
+  CHECK_ANSWER(manager_stop(manager), FLOWPLUG_OK);
+  flowplug_manager_free(manager);
+}
+
+static void a_reference_outlives_unloading_and_the_manager(void) {
+  flowplug_manager *manager = NULL;
+  flowplug_plugin *first = NULL, *second = NULL;
+  CHECK_INT(flowplug_manager_new(host, FLOWPLUG_STR(""), &manager, NULL), FLOWPLUG_OK);
+  CHECK_INT(flowplug_manager_load(manager, str(format("%s/c-fixture", check_plugins)), FLOWPLUG_STR(""), NULL, NULL), FLOWPLUG_OK);
+  CHECK_INT(flowplug_manager_get(manager, FLOWPLUG_STR("c-fixture"), &first, NULL), FLOWPLUG_OK);
+  CHECK_INT(flowplug_manager_get(manager, FLOWPLUG_STR("c-fixture"), &second, NULL), FLOWPLUG_OK);
+  /* The end of a handle is not the end of the plugin. */
+  flowplug_plugin_free(first);
+  CHECK_ANSWER(call(second, "command", echo), FLOWPLUG_OK);
+  CHECK_ANSWER(manager_call(manager, "c-fixture", echo), FLOWPLUG_OK);
+  CHECK_INT(flowplug_manager_unload(manager, FLOWPLUG_STR("c-fixture"), NULL, NULL), FLOWPLUG_OK);
+  CHECK_INT(flowplug_plugin_state(second), FLOWPLUG_STATE_STOPPED);
+  CHECK_ANSWER(call(second, "command", echo), FLOWPLUG_INVALID_STATE);
+  flowplug_manager_free(manager);
+  CHECK_ANSWER(call(second, "command", echo), FLOWPLUG_INVALID_STATE);
+  flowplug_plugin_free(second);
+}
+
+static void a_manager_that_is_freed_stops_its_plugins(void) {
+  flowplug_manager *manager = NULL;
+  flowplug_plugin *plugin = NULL;
+  CHECK_INT(flowplug_manager_new(host, FLOWPLUG_STR(""), &manager, NULL), FLOWPLUG_OK);
+  CHECK_INT(flowplug_manager_load(manager, str(format("%s/c-fixture", check_plugins)), FLOWPLUG_STR(""), NULL, NULL), FLOWPLUG_OK);
+  CHECK_INT(flowplug_manager_get(manager, FLOWPLUG_STR("c-fixture"), &plugin, NULL), FLOWPLUG_OK);
+  flowplug_manager_free(manager);
+  CHECK_ANSWER(stop(plugin, NULL), FLOWPLUG_OK);
+  CHECK_INT(flowplug_plugin_state(plugin), FLOWPLUG_STATE_STOPPED);
+  flowplug_plugin_free(plugin);
+}
+
+/* What waits is refused inside of a callback; what does not is answered. */
+static void callbacks_of_a_manager_may_ask_it_and_not_wait_for_it(void) {
+  put("a");
+  flowplug_manager *manager = manager_with("");
+  latch_reset(&acted);
+  inside_manager = manager;
+  CHECK_ANSWER(manager_start(manager), FLOWPLUG_OK);
+  CHECK(latch_wait(&acted, 1));
+  inside_manager = NULL;
+  CHECK_INT(inside_list, FLOWPLUG_OK);
+  CHECK_INT(inside_start, FLOWPLUG_INVALID_STATE);
+  CHECK_INT(inside_stop, FLOWPLUG_INVALID_STATE);
+  CHECK_INT(inside_unload, FLOWPLUG_INVALID_STATE);
+  CHECK_ANSWER(manager_call(manager, "a", echo), FLOWPLUG_OK);
+  CHECK_ANSWER(manager_stop(manager), FLOWPLUG_OK);
+  flowplug_manager_free(manager);
+  take_away("a");
+}
+
+static void sources_of_a_later_version_say_so(void) {
+  put("a");
+  flowplug_manager *manager = NULL;
+  char *config = format("{\"enabled\":true,\"sources\":[{\"type\":\"git\",\"repos\":[{\"url\":\"u\"}]},{\"type\":\"local\",\"path\":\"%s\"}]}", root);
+  CHECK_INT(flowplug_manager_new(host, str(config), &manager, NULL), FLOWPLUG_OK);
+  answer a = manager_start(manager);
+  CHECK_ANSWER(a, FLOWPLUG_UNSUPPORTED);
+  CHECK_HAS(a.message, "git are not supported yet");
+  CHECK_ANSWER(manager_call(manager, "a", echo), FLOWPLUG_OK);
+  CHECK_ANSWER(manager_stop(manager), FLOWPLUG_OK);
+  flowplug_manager_free(manager);
+  take_away("a");
+}
+
+static void configs_that_are_wrong_say_where(void) {
+  static const char *const wrong[] = {"[]", "{", "enabled: 7", "sources: [{type: npm}]", "drain_timeout: soon", "config: []"};
+  for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+    flowplug_manager *manager = NULL;
+    flowplug_error *error = NULL;
+    flowplug_status status = flowplug_manager_new(host, str(wrong[i]), &manager, &error);
+    answer a = answered(status, NULL, &error);
+    CHECK_ANSWER(a, FLOWPLUG_INVALID_CONFIG);
+    CHECK_HAS(a.details, "\"problems\"");
+    CHECK(manager == NULL);
+  }
+}
+
+/* Last: it closes the host. */
+static void a_closed_host_ends_its_managers(void) {
+  put("a");
+  flowplug_manager *manager = manager_with(""), *late = NULL;
+  CHECK_ANSWER(manager_start(manager), FLOWPLUG_OK);
+  CHECK_INT(flowplug_host_close(host, NULL, NULL), FLOWPLUG_OK);
+  CHECK_ANSWER(manager_call(manager, "a", echo), FLOWPLUG_INVALID_STATE);
+  CHECK_ANSWER(manager_list(manager), FLOWPLUG_INVALID_STATE);
+  CHECK_INT(flowplug_manager_new(host, FLOWPLUG_STR(""), &late, NULL), FLOWPLUG_INVALID_STATE);
+  flowplug_manager_free(manager);
+  take_away("a");
+}
+
+int main(int argc, char **argv) {
+  check_begin(argc, argv);
+  snprintf(root, sizeof root, "/tmp/flowplug-c-XXXXXX");
+  if (!mkdtemp(root)) abort();
+  flowplug_host_api api = FLOWPLUG_HOST_API_INIT;
+  api.event = on_event;
+  host = new_host(TRUSTED, &api);
+  RUN(a_folder_is_started_called_edited_and_stopped);
+  RUN(plugins_are_loaded_reloaded_and_unloaded_by_hand);
+  RUN(a_reference_outlives_unloading_and_the_manager);
+  RUN(a_manager_that_is_freed_stops_its_plugins);
+  RUN(callbacks_of_a_manager_may_ask_it_and_not_wait_for_it);
+  RUN(sources_of_a_later_version_say_so);
+  RUN(configs_that_are_wrong_say_where);
+  RUN(a_closed_host_ends_its_managers);
+  flowplug_host_free(host);
+  rmdir(root);
+  return check_end();
+}
