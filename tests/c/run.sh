@@ -111,9 +111,13 @@ example() {
   link="-L$lib -lflowplug -Wl,-rpath,$lib -lcurl -lpthread"
   step "example builds" $cc -std=c11 $strict -g -I"$root/include" -o "$out/host" "$root/examples/c/host.c" $link
   step "example" "$out/host" "$url" $folders
+  step "example of a folder builds" $cc -std=c11 $strict -g -I"$root/include" -o "$out/folder" "$root/examples/c/folder.c" $link
+  step "example of a folder, edited live" "$root/examples/c/folder.sh" "$out/folder" "$plugins"
   [ "${SANITIZE:-yes}" = no ] && return
   step "example builds with sanitizers" $cc -std=c11 $strict -g $sanitizers -I"$root/include" -o "$out/host-asan" "$root/examples/c/host.c" $link
   step "example under the sanitizers" "$out/host-asan" "$url" $folders
+  step "example of a folder builds with sanitizers" $cc -std=c11 $strict -g $sanitizers -I"$root/include" -o "$out/folder-asan" "$root/examples/c/folder.c" $link
+  step "example of a folder under the sanitizers" "$root/examples/c/folder.sh" "$out/folder-asan" "$plugins"
   # The plugin in C alone: Valgrind 3.19 does not know pidfd_open, which watches the processes of gRPC plugins.
   memcheck="valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite"
   step "valgrind is there and sees a leak" exits 9 $memcheck "$out/canary-plain" leak
