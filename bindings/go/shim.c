@@ -181,6 +181,40 @@ flowplug_status fp_function_call(uintptr_t function, const char *params, size_t 
 
 void fp_function_free(void *function) { flowplug_function_free(function); }
 
+flowplug_status fp_manager_new(void *host, const char *config, size_t len, fp_call *c) {
+  flowplug_manager *made = NULL;
+  flowplug_status status = flowplug_manager_new(host, str(config, len), &made, &c->error);
+  c->handle = made;
+  return status;
+}
+
+flowplug_status fp_manager_start(void *manager, fp_call *c) { return flowplug_manager_start(manager, &c->options, &c->error); }
+
+flowplug_status fp_manager_load(void *manager, const char *folder, size_t folder_len, const char *config, size_t len, fp_call *c) {
+  return flowplug_manager_load(manager, str(folder, folder_len), str(config, len), &c->options, &c->error);
+}
+
+flowplug_status fp_manager_reload(void *manager, const char *identity, size_t identity_len, void *manifest, const char *config, size_t len, fp_call *c) {
+  return flowplug_manager_reload(manager, str(identity, identity_len), manifest, str(config, len), &c->options, &c->error);
+}
+
+flowplug_status fp_manager_unload(void *manager, const char *identity, size_t len, fp_call *c) {
+  return flowplug_manager_unload(manager, str(identity, len), &c->options, &c->error);
+}
+
+flowplug_status fp_manager_list(void *manager, fp_call *c) { return flowplug_manager_list(manager, &c->out, &c->error); }
+
+flowplug_status fp_manager_get(void *manager, const char *identity, size_t len, fp_call *c) {
+  flowplug_plugin *got = NULL;
+  flowplug_status status = flowplug_manager_get(manager, str(identity, len), &got, &c->error);
+  c->handle = got;
+  return status;
+}
+
+flowplug_status fp_manager_metrics(void *manager, fp_call *c) { return flowplug_manager_metrics(manager, &c->out, &c->error); }
+flowplug_status fp_manager_stop(void *manager, fp_call *c) { return flowplug_manager_stop(manager, &c->options, &c->error); }
+void fp_manager_free(void *manager) { flowplug_manager_free(manager); }
+
 flowplug_status fp_cancel_new(fp_call *c) { return flowplug_cancel_new(&c->number, &c->error); }
 
 void fp_error_read(const flowplug_error *e, fp_error_view *v) {

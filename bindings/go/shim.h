@@ -75,6 +75,17 @@ flowplug_status fp_function_new(void *plugin, const char *name, size_t len, fp_c
 flowplug_status fp_function_call(uintptr_t function, const char *params, size_t len, uintptr_t call);
 void fp_function_free(void *function);
 
+flowplug_status fp_manager_new(void *host, const char *config, size_t len, fp_call *);
+flowplug_status fp_manager_start(void *manager, fp_call *);
+flowplug_status fp_manager_load(void *manager, const char *folder, size_t folder_len, const char *config, size_t len, fp_call *);
+flowplug_status fp_manager_reload(void *manager, const char *identity, size_t identity_len, void *manifest, const char *config, size_t len, fp_call *);
+flowplug_status fp_manager_unload(void *manager, const char *identity, size_t len, fp_call *);
+flowplug_status fp_manager_list(void *manager, fp_call *);
+flowplug_status fp_manager_get(void *manager, const char *identity, size_t len, fp_call *);
+flowplug_status fp_manager_metrics(void *manager, fp_call *);
+flowplug_status fp_manager_stop(void *manager, fp_call *);
+void fp_manager_free(void *manager);
+
 flowplug_status fp_cancel_new(fp_call *);
 void fp_error_read(const flowplug_error *, fp_error_view *);
 

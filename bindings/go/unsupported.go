@@ -5,6 +5,7 @@ package flowplug
 import (
 	"context"
 	"encoding/json"
+	"io"
 )
 
 var errNoLibrary = &Error{
@@ -92,3 +93,37 @@ func (fn *Function) Call(context.Context, json.RawMessage) (json.RawMessage, err
 
 // Close returns nil.
 func (fn *Function) Close() error { return nil }
+
+// Manager cannot be made in this build: see [NewManager].
+type Manager struct{}
+
+// NewManager returns [ErrUnsupported] in this build.
+func NewManager(*Host, *PluginConfig) (*Manager, error) { return nil, errNoLibrary }
+
+// Init returns [ErrUnsupported].
+func (m *Manager) Init(context.Context, map[string]json.RawMessage) error { return errNoLibrary }
+
+// Load returns [ErrUnsupported].
+func (m *Manager) Load(context.Context, string, json.RawMessage) (string, error) {
+	return "", errNoLibrary
+}
+
+// ReloadPlugin returns [ErrUnsupported].
+func (m *Manager) ReloadPlugin(context.Context, string, *Manifest, json.RawMessage) error {
+	return errNoLibrary
+}
+
+// UnloadPlugin returns [ErrUnsupported].
+func (m *Manager) UnloadPlugin(context.Context, string) error { return errNoLibrary }
+
+// List returns nil.
+func (m *Manager) List() []Instance { return nil }
+
+// Get returns nil and false.
+func (m *Manager) Get(string) (*Runner, bool) { return nil, false }
+
+// Metrics returns [ErrUnsupported].
+func (m *Manager) Metrics(io.Writer) error { return errNoLibrary }
+
+// Close returns nil.
+func (m *Manager) Close(context.Context) error { return nil }

@@ -23,6 +23,9 @@ func TestWithoutTheLibraryEverythingIsUnsupported(t *testing.T) {
 	if _, err := new(Host).Admit("a", nil); !errors.Is(err, ErrUnsupported) {
 		t.Error(err)
 	}
+	if _, err := NewManager(new(Host), nil); !errors.Is(err, ErrUnsupported) {
+		t.Error(err)
+	}
 	if _, err := new(Host).NewRunner("a").Load(t.Context(), nil); !errors.Is(err, ErrUnsupported) {
 		t.Error(err)
 	}
