@@ -38,9 +38,10 @@ from .function import Function
 from .host import Host
 from .hostapi import Caller, HostAPI
 from .http import fetch
+from .manager import Manager
 from .manifest import Manifest, manifest_schema, policy_schema
 from .plugin import Plugin
-from .types import Admission, Health, HTTPRequest, HTTPResponse, LogLevel, LogRecord, PluginInfo, PolicyRequest, State
+from .types import Admission, Health, HTTPRequest, HTTPResponse, Instance, LogLevel, LogRecord, PluginInfo, PolicyRequest, State
 
 __version__ = _ffi.string(_lib.flowplug_version()).decode()
 
@@ -65,6 +66,7 @@ __all__ = [
     "Host",
     "HostAPI",
     "HostError",
+    "Instance",
     "InternalError",
     "InvalidArgumentError",
     "InvalidConfigError",
@@ -75,6 +77,7 @@ __all__ = [
     "LoadFailedError",
     "LogLevel",
     "LogRecord",
+    "Manager",
     "Manifest",
     "NotFoundError",
     "OutOfMemoryError",

@@ -34,6 +34,22 @@ class Health(TypedDict):
     restarts: int
 
 
+class Instance(TypedDict):
+    """A plugin of a manager. manifest is None if it could not be read, started_at if it never was started; source is "" for what was
+    loaded by hand."""
+
+    identity: str
+    manifest: dict[str, Any] | None
+    state: str
+    started_at: str | None
+    last_error: str
+    restarts: int
+    calls: int
+    in_flight: int
+    source: str
+    folder: str
+
+
 class PolicyRequest(TypedDict, total=False):
     """One wish of a manifest and what the policy says to it. grant is the line of the policy that would grant what is denied; absent
     where it is granted, and where no line would."""
