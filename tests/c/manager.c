@@ -248,6 +248,86 @@ static void configs_that_are_wrong_say_where(void) {
   }
 }
 
+/* What no function of a live manager falls over. */
+static void garbage_is_refused(void) {
+  static const flowplug_str wrong[] = {{NULL, SIZE_MAX}, {NULL, 1}, {"\xff\xfe", 2}};
+  flowplug_str nothing = {NULL, 0}, name = FLOWPLUG_STR("a");
+  flowplug_call_options small = FLOWPLUG_CALL_OPTIONS_INIT;
+  small.struct_size = 1;
+  flowplug_manager *manager = NULL, *made = NULL;
+  flowplug_plugin *got = NULL;
+  flowplug_bytes out = {NULL, 0, NULL};
+  CHECK_INT(flowplug_manager_new(host, nothing, &manager, NULL), FLOWPLUG_OK);
+  for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+    flowplug_str w = wrong[i];
+    flowplug_status all[] = {
+        flowplug_manager_new(host, w, &made, NULL),
+        flowplug_manager_load(manager, w, nothing, NULL, NULL),
+        flowplug_manager_load(manager, name, w, NULL, NULL),
+        flowplug_manager_reload(manager, w, NULL, nothing, NULL, NULL),
+        flowplug_manager_reload(manager, name, NULL, w, NULL, NULL),
+        flowplug_manager_unload(manager, w, NULL, NULL),
+        flowplug_manager_get(manager, w, &got, NULL),
+        flowplug_manager_call(manager, w, name, nothing, NULL, &out, NULL),
+        flowplug_manager_call(manager, name, w, nothing, NULL, &out, NULL),
+        flowplug_manager_call(manager, name, name, w, NULL, &out, NULL),
+        flowplug_manager_health(manager, w, NULL, &out, NULL),
+    };
+    for (size_t n = 0; n < sizeof all / sizeof all[0]; n++) CHECK_INT(all[n], FLOWPLUG_INVALID_ARGUMENT);
+  }
+  flowplug_status sizes[] = {
+      flowplug_manager_start(manager, &small, NULL),
+      flowplug_manager_load(manager, name, nothing, &small, NULL),
+      flowplug_manager_reload(manager, name, NULL, nothing, &small, NULL),
+      flowplug_manager_unload(manager, name, &small, NULL),
+      flowplug_manager_call(manager, name, name, nothing, &small, &out, NULL),
+      flowplug_manager_health(manager, name, &small, &out, NULL),
+      flowplug_manager_stop(manager, &small, NULL),
+      flowplug_manager_new(host, nothing, NULL, NULL),
+      flowplug_manager_list(manager, NULL, NULL),
+      flowplug_manager_get(manager, name, NULL, NULL),
+      flowplug_manager_call(manager, name, name, nothing, NULL, NULL, NULL),
+      flowplug_manager_health(manager, name, NULL, NULL, NULL),
+      flowplug_manager_metrics(manager, NULL, NULL),
+  };
+  for (size_t n = 0; n < sizeof sizes / sizeof sizes[0]; n++) CHECK_INT(sizes[n], FLOWPLUG_INVALID_ARGUMENT);
+  CHECK(made == NULL && got == NULL && out.ptr == NULL);
+  CHECK_ANSWER(manager_list(manager), FLOWPLUG_OK);
+  flowplug_manager_free(manager);
+}
+
+/* Everything at once, from sixteen threads, while one of them ends it. */
+static void *everything(void *of) {
+  flowplug_manager *manager = of;
+  flowplug_str a = FLOWPLUG_STR("c-fixture"), folder = str(format("%s/c-fixture", check_plugins));
+  for (int i = 0; i < 10; i++) {
+    flowplug_bytes out = {NULL, 0, NULL};
+    flowplug_plugin *got = NULL;
+    flowplug_manager_load(manager, folder, FLOWPLUG_STR(""), NULL, NULL);
+    if (flowplug_manager_call(manager, a, FLOWPLUG_STR("command"), str(echo), NULL, &out, NULL) == FLOWPLUG_OK) flowplug_bytes_free(&out);
+    flowplug_manager_reload(manager, a, NULL, FLOWPLUG_STR(""), NULL, NULL);
+    if (flowplug_manager_list(manager, &out, NULL) == FLOWPLUG_OK) flowplug_bytes_free(&out);
+    if (flowplug_manager_get(manager, a, &got, NULL) == FLOWPLUG_OK) flowplug_plugin_free(got);
+    if (flowplug_manager_health(manager, a, NULL, &out, NULL) == FLOWPLUG_OK) flowplug_bytes_free(&out);
+    if (flowplug_manager_metrics(manager, &out, NULL) == FLOWPLUG_OK) flowplug_bytes_free(&out);
+    if (i % 3 == 2) flowplug_manager_unload(manager, a, NULL, NULL);
+  }
+  return NULL;
+}
+
+static void everything_at_once(void) {
+  pthread_t threads[16];
+  flowplug_manager *manager = NULL;
+  CHECK_INT(flowplug_manager_new(host, FLOWPLUG_STR(""), &manager, NULL), FLOWPLUG_OK);
+  for (int i = 0; i < 16; i++)
+    if (pthread_create(&threads[i], NULL, everything, manager) != 0) abort();
+  everything(manager);
+  CHECK_ANSWER(manager_stop(manager), FLOWPLUG_OK);
+  for (int i = 0; i < 16; i++) pthread_join(threads[i], NULL);
+  CHECK_ANSWER(manager_list(manager), FLOWPLUG_INVALID_STATE);
+  flowplug_manager_free(manager);
+}
+
 /* Last: it closes the host. */
 static void a_closed_host_ends_its_managers(void) {
   put("a");
@@ -275,6 +355,8 @@ int main(int argc, char **argv) {
   RUN(callbacks_of_a_manager_may_ask_it_and_not_wait_for_it);
   RUN(sources_of_a_later_version_say_so);
   RUN(configs_that_are_wrong_say_where);
+  RUN(garbage_is_refused);
+  RUN(everything_at_once);
   RUN(a_closed_host_ends_its_managers);
   flowplug_host_free(host);
   rmdir(root);
