@@ -91,9 +91,9 @@ type functionOptions struct{ trustJSON bool }
 // case). It is faster, and for callers that parse the result, and so check it, anyway.
 func TrustJSON() FunctionOption { return func(o *functionOptions) { o.trustJSON = true } }
 
-// Event is something that happened to a plugin. This version does not set ProvidesChanged.
+// Event is something that happened to a plugin.
 type Event struct {
-	Type            string         `json:"type"` // loaded, started, start_failed, crashed, stopping, stopped, emitted, audit
+	Type            string         `json:"type"` // loaded, started, start_failed, reloaded, reload_failed, crashed, stopping, stopped, emitted, audit
 	Time            time.Time      `json:"time"`
 	Plugin          string         `json:"plugin"`
 	State           PluginState    `json:"state,omitempty"`

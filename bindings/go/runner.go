@@ -142,8 +142,10 @@ func (r *Runner) Stop(ctx context.Context) error {
 	})
 }
 
-// Reload asks to replace the running plugin by the one of m, with config (nil: as before). This version answers [ErrUnsupported] and
-// leaves the plugin as it is: load and start another Runner, then stop this one.
+// Reload puts the plugin of m in the place of the one that runs, with config (nil: as before), without a call that is refused or lost:
+// it loads and starts the new one, waits until it is ready, lets new calls find it, gives those of the old one 30 seconds to end, and
+// stops that. ctx bounds what comes before the exchange. On an error the plugin is as it was: what loading and starting can fail with,
+// and [ErrInvalidState] unless it is running or in error, while it is started or reloaded, and inside a callback of its own call.
 func (r *Runner) Reload(ctx context.Context, m *Manifest, config json.RawMessage) error {
 	return r.with(ctx, func(f *frame, plugin unsafe.Pointer) error {
 		manifest, err := f.ofManifest(m)

@@ -5,6 +5,9 @@ package flowplug
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -64,6 +67,32 @@ func TestRecordsGoToTheLoggerWhereNoMethodTakesThem(t *testing.T) {
 	plain.record(of(plain, "org/b"), "warn", "not overridden", nil)
 	if !strings.Contains(out.String(), `level=WARN msg="not overridden" plugin=org/b`) {
 		t.Error(out.String())
+	}
+}
+
+func TestReloadKeepsTheRunner(t *testing.T) {
+	r := started(t, newTestHost(t, WithLogger(quiet)), "org/lives", manifestOf(t, "fixture-wasm-go"), `{"n":1}`)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	config := do(`{"do":"config"}`)
+	for i, of := range []string{"fixture-grpc-go", "fixture-wasm-go"} {
+		want := fmt.Sprintf(`{"n":%d}`, i+2)
+		if err := r.Reload(ctx, manifestOf(t, of), json.RawMessage(want)); err != nil {
+			t.Fatal(err)
+		}
+		if got := called(t, r, config); got != want {
+			t.Error(got)
+		}
+		if err := r.Reload(ctx, manifestOf(t, of), nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := called(t, r, config); got != want {
+			t.Errorf("%s, without a config: as before", got)
+		}
+	}
+	err := r.Reload(ctx, manifestOf(t, "fixture-wasm-go"), json.RawMessage(`{"fail":"I will not"}`))
+	if !errors.Is(err, ErrStartFailed) || called(t, r, config) != `{"n":3}` {
+		t.Error(err)
 	}
 }
 

@@ -42,7 +42,7 @@ static int commands_of(flowplug_plugin *plugin) {
 }
 
 /* Begins `count` calls and returns when the plugin has begun every one. */
-static void calls_inside(flowplug_plugin *plugin, const char *folder, background *calls, const char *const *params, int count, uint64_t cancel) {
+static MAYBE_UNUSED void calls_inside(flowplug_plugin *plugin, const char *folder, background *calls, const char *const *params, int count, uint64_t cancel) {
   int grpc = strstr(folder, "grpc") != NULL, before = grpc ? commands_of(plugin) : 0;
   flowplug_call_options options = within(BOUND_SECONDS * 1000);
   options.cancel = cancel;

@@ -13,9 +13,9 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 lib=$(cd "${1:-$root/target/debug}" && pwd) || exit 2
 plugins=$(cd "${2:-$root/target/plugins}" && pwd) || exit 2
 shift $(($# < 2 ? $# : 2))
-all="guest abi garbage manifest dispatch modules hostapi limits files bypass lifecycle callbacks detached signals manager soak"
+all="guest abi garbage manifest dispatch modules hostapi limits files bypass lifecycle reload callbacks detached signals manager soak"
 # Those that run a second time with detached callbacks.
-both=" garbage hostapi lifecycle callbacks manager "
+both=" garbage hostapi lifecycle reload callbacks manager "
 tests=${*:-$all}
 out=$(mktemp -d)
 site_pid=

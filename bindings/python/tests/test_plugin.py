@@ -144,6 +144,26 @@ def test_a_resolved_function(plugin):
         command()
 
 
+def test_reload_keeps_the_plugin_and_its_functions(host):
+    manifests = {kind: flowplug.Manifest.read(folder(f"fixture-{kind}-go")) for kind in FIXTURES}
+    plugin = load(host, "fixture-wasm-go", "org/lives")
+    with pytest.raises(flowplug.InvalidStateError, match="loading"):
+        plugin.reload(manifests["grpc"])
+    plugin.start({"n": 1})
+    command = plugin.function("command")
+    for kind in ("grpc", "wasm"):
+        plugin.reload(manifests[kind], {"of": kind})
+        assert plugin.info()["runtime"] == kind
+        assert command(do("config")) == {"of": kind} == plugin.call("command", do("config"))
+        plugin.reload(manifests[kind])
+        assert command(do("config")) == {"of": kind}, "no config: as before"
+    with pytest.raises(flowplug.StartFailedError, match="was not reloaded") as failure:
+        plugin.reload(manifests["wasm"], {"fail": "I will not"})
+    assert failure.value.plugin_message == "I will not"
+    assert command(do("config")) == {"of": "wasm"}
+    plugin.close()
+
+
 def test_a_process_that_dies_is_unavailable(grpc):
     with pytest.raises(flowplug.UnavailableError) as failure:
         grpc.call("command", do("crash"))

@@ -130,12 +130,20 @@ class Plugin(Managed):
     def state(self) -> State:
         return State(lib.flowplug_plugin_state(self._ptr))
 
-    def reload(self, manifest: Manifest, config: Any = None, timeout: float | None = None) -> None:
-        """Not in this version: raises `UnsupportedError` and leaves the plugin as it is. Load and start another one, then stop this."""
+    def reload(self, manifest: Manifest, config: Any = None, timeout: float | None = None, cancel: CancelToken | None = None) -> None:
+        """Puts another version in the plugin's place, without a call that is refused or lost. config: any JSON value; None: as before.
+
+        Loads and starts the new one, waits until it is ready, lets new calls find it, gives calls of the old one 30 seconds to end, and
+        stops that. timeout and cancel bound what comes before the exchange. Raises what loading and starting raise, and then the plugin
+        is as it was; `InvalidStateError` unless it is running or in error, and inside a callback of its own call.
+        """
         out = Out()
-        value, _keep = text(_json.dumps(config))
-        options, _keep_options = call_options(timeout)
-        out.check(lib.flowplug_plugin_reload(self._ptr, manifest._ptr, value, options, out.error))
+        value, _keep = text(b"" if config is None else _json.dumps(config))
+        options, _keep_options = call_options(timeout, cancel)
+        try:
+            out.check(lib.flowplug_plugin_reload(self._ptr, manifest._ptr, value, options, out.error))
+        finally:
+            raise_interrupt()
 
     def stop(self, drain: float | None = None) -> None:
         """Refuses new calls, gives those in flight `drain` seconds (None: 30) to end, then ends them. Stopping twice is fine."""
