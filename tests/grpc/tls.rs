@@ -106,3 +106,27 @@ fn the_broker_of_go_plugin_leads_to_the_host() {
         assert!(bench.left_behind().is_empty());
     }
 }
+
+#[test]
+fn what_tls_and_the_broker_open_is_closed_again() {
+    // In a process of its own, where no other test opens anything.
+    const ROLE: &str = "FLOWPLUG_TEST_COUNTS";
+    if std::env::var_os(ROLE).is_none() {
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        alone.args(["--exact", "tls::what_tls_and_the_broker_open_is_closed_again"]).env(ROLE, "1");
+        return assert!(alone.status().unwrap().success());
+    }
+    let mut bench = Bench::new("counts");
+    let mut once = || {
+        let (plugin, _exits) = bench.start_manifest(&built_with("fixture-grpc-plain", REQUIRED), "null");
+        let ask = json!({"content": {"ask": "kv_get", "key": "k"}});
+        assert_eq!(call(&plugin, "command", &ask, &soon()).unwrap(), Value::Null);
+        plugin.stop(&Deadline::after(SOON));
+        bench.again();
+    };
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    (0..3).for_each(|_| once());
+    let before = open();
+    (0..10).for_each(|_| once());
+    assert!(comes_true(|| open() <= before), "{} open, {before} before", open());
+}

@@ -12,7 +12,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::version::TLS12;
+use rustls::{ALL_VERSIONS, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 use crate::hostile::{Plugin, script};
 use crate::support::{Bench, SOON};
@@ -38,11 +39,11 @@ impl ResolvesServerCert for Impostor {
 }
 
 /// A server that shows the certificate of `shows`, has the key of `has`, and asks for no certificate.
-fn server(shows: &Made, has: &Made, protocols: &[&[u8]]) -> ServerConfig {
+fn server(shows: &Made, has: &Made, protocols: &[&[u8]], versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
     let signing = aws_lc_rs::sign::any_ecdsa_type(&key(has)).unwrap();
     let certified = Arc::new(CertifiedKey::new(vec![shows.cert.der().clone()], signing));
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let builder = builder.with_protocol_versions(versions).unwrap().with_no_client_auth();
     let mut config = builder.with_cert_resolver(Arc::new(Impostor(certified)));
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     config
@@ -130,16 +131,24 @@ fn each_false_end_of_tls_is_an_error_that_says_which() {
     for (name, behind, certificate, kind, says) in [
         (
             "another",
-            Behind::Tls(server(&other, &other, h2)),
+            Behind::Tls(server(&other, &other, h2, ALL_VERSIONS)),
             &*announced,
             Kind::LoadFailed,
             "another certificate than the one in its handshake",
         ),
-        ("no-key", Behind::Tls(server(&own, &other, h2)), &announced, Kind::LoadFailed, "BadSignature"),
-        ("no-alpn", Behind::Tls(server(&own, &own, &[])), &announced, Kind::LoadFailed, "did not choose HTTP/2"),
-        ("other-alpn", Behind::Tls(server(&own, &own, &[b"http/1.1"])), &announced, Kind::LoadFailed, "TLS was not agreed on"),
+        ("no-key", Behind::Tls(server(&own, &other, h2, ALL_VERSIONS)), &announced, Kind::LoadFailed, "BadSignature"),
+        ("no-key-1.2", Behind::Tls(server(&own, &other, h2, &[&TLS12])), &announced, Kind::LoadFailed, "BadSignature"),
+        ("garbage-1.2", Behind::Garbage(server(&own, &own, h2, &[&TLS12])), &announced, Kind::LoadFailed, "does not speak gRPC"),
+        ("no-alpn", Behind::Tls(server(&own, &own, &[], ALL_VERSIONS)), &announced, Kind::LoadFailed, "did not choose HTTP/2"),
+        (
+            "other-alpn",
+            Behind::Tls(server(&own, &own, &[b"http/1.1"], ALL_VERSIONS)),
+            &announced,
+            Kind::LoadFailed,
+            "TLS was not agreed on",
+        ),
         ("choosy", Behind::Tls(choosy(&own, &other)), &announced, Kind::LoadFailed, "PLUGIN_CLIENT_CERT"),
-        ("garbage", Behind::Garbage(server(&own, &own, h2)), &announced, Kind::LoadFailed, "does not speak gRPC"),
+        ("garbage", Behind::Garbage(server(&own, &own, h2, ALL_VERSIONS)), &announced, Kind::LoadFailed, "does not speak gRPC"),
         ("plain", Behind::Plain, &announced, Kind::LoadFailed, "TLS was not agreed on"),
         ("closes", Behind::Closes, &announced, Kind::LoadFailed, "TLS was not agreed on"),
         ("mute", Behind::Mute, &announced, Kind::Timeout, "did not answer on its socket in time"),
