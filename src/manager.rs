@@ -166,8 +166,8 @@ impl Manager {
         if let Ok(plugin) = entry.plugin() {
             return Ok(plugin.health());
         }
-        let vitals = entry.vitals();
-        Ok(json!({"ready": false, "last_error": vitals.last_error, "uptime_ns": 0, "state": vitals.state.name(), "restarts": 0}))
+        let (state, last_error, _) = entry.standing();
+        Ok(json!({"ready": false, "last_error": last_error, "uptime_ns": 0, "state": state.name(), "restarts": 0}))
     }
 
     /// Prometheus text.

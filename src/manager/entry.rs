@@ -24,6 +24,7 @@ pub(super) struct Entry {
 pub(super) struct Row {
     /// None: it is being loaded, or could not be.
     pub(super) plugin: Option<Arc<Plugin>>,
+    /// As it was found; its plugin may have a newer one.
     pub(super) manifest: Option<Arc<Manifest>>,
     pub(super) folder: PathBuf,
     /// Which source it is from; none: it was loaded by hand.
@@ -34,6 +35,14 @@ pub(super) struct Row {
     pub(super) last_error: String,
     /// It has no place among the plugins: there are as many as there may be.
     pub(super) refused: bool,
+}
+
+impl Row {
+    /// The plugin is loaded: what was wrong before is past.
+    pub(super) fn comes(&mut self, plugin: &Arc<Plugin>) {
+        self.plugin = Some(plugin.clone());
+        self.last_error.clear();
+    }
 }
 
 /// One operation at a time; what a source tells meanwhile waits.
@@ -156,14 +165,14 @@ impl Entry {
         Err(Error::new(Kind::InvalidState, message).with_plugin(&self.identity))
     }
 
-    /// How it fares: what its plugin says, or that there is none, and why.
-    pub(super) fn vitals(&self) -> Vitals {
+    /// Where it stands, and what went wrong last; its plugin's vitals, if it has one.
+    pub(super) fn standing(&self) -> (State, String, Option<Vitals>) {
         let row = self.row();
-        let state = if row.last_error.is_empty() { State::Loading } else { State::Error };
-        let none = Vitals { state, started_at: None, last_error: String::new(), calls: 0, in_flight: 0 };
-        let vitals = row.plugin.as_ref().map_or(none, |plugin| plugin.vitals());
-        let last_error = if row.last_error.is_empty() { vitals.last_error } else { row.last_error.clone() };
-        Vitals { last_error, ..vitals }
+        let vitals = row.plugin.as_ref().map(|plugin| plugin.vitals());
+        let without = if row.last_error.is_empty() { State::Loading } else { State::Error };
+        let own = vitals.as_ref().map_or((without, ""), |vitals| (vitals.state, vitals.last_error.as_str()));
+        let last_error = if row.last_error.is_empty() { own.1.to_owned() } else { row.last_error.clone() };
+        (own.0, last_error, vitals)
     }
 }
 

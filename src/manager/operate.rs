@@ -76,7 +76,7 @@ impl Inner {
     pub(super) fn begin(&self, turn: &Turn, manifest: Arc<Manifest>, config: &str, call: &Call) -> Result<()> {
         let begun = call.check().and_then(|()| self.config_of(turn, config)).and_then(|config| {
             let plugin = Plugin::load(&self.environment, self.host.clone(), &self.policy, &turn.identity, manifest, call)?;
-            turn.row_mut().plugin = Some(plugin.clone());
+            turn.row_mut().comes(&plugin);
             // Who stops everything may have looked for plugins already.
             let started = self.check_open().and_then(|()| plugin.start(config.as_bytes(), call));
             started.map(|()| config).inspect_err(|_| {
@@ -87,9 +87,7 @@ impl Inner {
         });
         match begun {
             Ok(config) => {
-                let mut row = turn.row_mut();
-                row.last_error.clear();
-                row.config = config;
+                turn.row_mut().config = config;
                 Ok(())
             }
             Err(e) => {
@@ -124,7 +122,7 @@ impl Inner {
         let renewed = match (manifest, &plugin) {
             (Err(e), None) => Err(e),
             (Err(e), Some(_)) => {
-                self.event("reload_failed", &turn.identity, json!({"state": turn.vitals().state.name(), "cause": e.message()}));
+                self.event("reload_failed", &turn.identity, json!({"state": turn.standing().0.name(), "cause": e.message()}));
                 Err(e)
             }
             (Ok(_), None) if !self.find_place(turn) => Err(self.too_many()),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::manager::Manager;
 use crate::manager::entry::Entry;
+use crate::plugin::Vitals;
 
 /// `{"type", "time", "plugin"}`, and what else there is to tell.
 pub(super) fn event(kind: &str, plugin: &str, more: Value) -> String {
@@ -27,18 +28,20 @@ fn time(at: SystemTime) -> String {
 impl Manager {
     /// A line of the list; asks no plugin anything.
     pub(super) fn describe(&self, entry: &Entry) -> Value {
-        let vitals = entry.vitals();
+        let (state, last_error, vitals) = entry.standing();
+        let number = |of: fn(&Vitals) -> u64| vitals.as_ref().map_or(0, of);
         let row = entry.row();
         let source = row.source.and_then(|n| self.inner.sources.get(n)).map(|source| source.label()).unwrap_or_default();
+        let manifest = row.plugin.as_ref().map(|plugin| plugin.manifest()).or_else(|| row.manifest.clone());
         json!({
             "identity": entry.identity,
-            "manifest": row.manifest.as_ref().map(|manifest| manifest.to_json()),
-            "state": vitals.state.name(),
-            "started_at": vitals.started_at.map(time),
-            "last_error": vitals.last_error,
+            "manifest": manifest.as_ref().map(|manifest| manifest.to_json()),
+            "state": state.name(),
+            "started_at": vitals.as_ref().and_then(|vitals| vitals.started_at).map(time),
+            "last_error": last_error,
             "restarts": 0,
-            "calls": vitals.calls,
-            "in_flight": vitals.in_flight,
+            "calls": number(|vitals| vitals.calls),
+            "in_flight": number(|vitals| vitals.in_flight),
             "source": source,
             "folder": row.folder.to_string_lossy(),
         })

@@ -2,46 +2,12 @@
  * The manager: a folder of plugins that is started, called, edited and stopped; what its callbacks may do; handles freed in
  * any order.
  */
-#include "plugins.h"
+#include "folders.h"
 
-#include <sys/stat.h>
+#include <dirent.h>
+#include <sched.h>
 
 static const char echo[] = "{\"content\":{\"do\":\"echo\",\"n\":1}}";
-
-static char root[64]; /* the folder of the manager's plugins */
-
-/* ---- Folders ---- */
-
-static void write_file(const char *path, const char *text, size_t len) {
-  FILE *file = fopen(path, "wb");
-  if (!file || fwrite(text, 1, len, file) != len || fclose(file) != 0) abort();
-}
-
-static char *read_file(const char *path, size_t *len) {
-  static char text[4 << 20];
-  FILE *file = fopen(path, "rb");
-  if (!file) abort();
-  *len = fread(text, 1, sizeof text, file);
-  fclose(file);
-  return text;
-}
-
-/* The C fixture under this identity. */
-static void put(const char *identity) {
-  static const char *const files[] = {"plugin.wasm", "plugin.yaml"};
-  mkdir(format("%s/%s", root, identity), 0700);
-  for (int i = 0; i < 2; i++) {
-    size_t len = 0;
-    char *text = read_file(format("%s/c-fixture/%s", check_plugins, files[i]), &len);
-    write_file(format("%s/%s/%s", root, identity, files[i]), text, len);
-  }
-}
-
-static void take_away(const char *identity) {
-  unlink(format("%s/%s/plugin.yaml", root, identity));
-  unlink(format("%s/%s/plugin.wasm", root, identity));
-  rmdir(format("%s/%s", root, identity));
-}
 
 /* ---- A host that counts events, and does something inside of one ---- */
 
@@ -328,6 +294,41 @@ static void everything_at_once(void) {
   flowplug_manager_free(manager);
 }
 
+static int entries_of(const char *folder) {
+  int count = 0;
+  DIR *open = opendir(folder);
+  if (!open) abort();
+  while (readdir(open)) count++;
+  closedir(open);
+  return count;
+}
+
+/* Threads end a moment after what they served. */
+static int settles_at(const char *folder, int most) {
+  uint64_t began = now_ns();
+  while (entries_of(folder) > most && now_ns() - began < BOUND_SECONDS * 1000 * MS) sched_yield();
+  return entries_of(folder) <= most;
+}
+
+static void nothing_is_left_behind(void) {
+  int threads = 0, files = 0;
+  put("a");
+  for (int i = 0; i < 20; i++) {
+    flowplug_manager *manager = manager_with("");
+    CHECK_ANSWER(manager_start(manager), FLOWPLUG_OK);
+    if (i % 2) CHECK_ANSWER(manager_stop(manager), FLOWPLUG_OK);
+    flowplug_manager_free(manager);
+    /* The first ones bring what stays: threads of the compiler, and the keeper's. */
+    if (i == 9) {
+      threads = entries_of("/proc/self/task");
+      files = entries_of("/proc/self/fd");
+    }
+  }
+  CHECK(settles_at("/proc/self/task", threads));
+  CHECK(settles_at("/proc/self/fd", files));
+  take_away("a");
+}
+
 /* Last: it closes the host. */
 static void a_closed_host_ends_its_managers(void) {
   put("a");
@@ -357,6 +358,7 @@ int main(int argc, char **argv) {
   RUN(configs_that_are_wrong_say_where);
   RUN(garbage_is_refused);
   RUN(everything_at_once);
+  RUN(nothing_is_left_behind);
   RUN(a_closed_host_ends_its_managers);
   flowplug_host_free(host);
   rmdir(root);

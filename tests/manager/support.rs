@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::Duration;
 
 use flowplug::call::{Call, Deadline};
@@ -78,9 +78,17 @@ impl Host for Recorder {
         self.records.lock().unwrap().push(record.message.to_owned());
     }
     fn event(&self, event: &str) {
+        check_event(event);
         self.events.lock().unwrap().push(serde_json::from_str(event).unwrap());
         self.told.notify_all();
     }
+}
+
+/// Every event is as its schema says.
+fn check_event(event: &str) {
+    static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| jsonschema::validator_for(&flowplug::host::event::schema()).unwrap());
+    let problems: Vec<String> = SCHEMA.iter_errors(&serde_json::from_str(event).unwrap()).map(|e| e.to_string()).collect();
+    assert!(problems.is_empty(), "{event}: {problems:?}");
 }
 
 /// A folder of plugins that is removed when the test ends, and the host of a manager.
