@@ -10,6 +10,8 @@
 
 #[path = "reload/load.rs"]
 mod load;
+#[path = "reload/processes.rs"]
+mod processes;
 #[path = "reload/races.rs"]
 mod races;
 #[path = "reload/states.rs"]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::Waker;
 use std::time::Duration;
@@ -65,11 +66,11 @@ impl Host for TestHost {
     fn event(&self, event: &str) {
         let event: Value = serde_json::from_str(event).unwrap();
         if !matches!(event["type"].as_str(), Some("progress" | "audit")) {
+            self.events.lock().unwrap().push(event.clone());
             let hook = self.on_event.lock().unwrap().clone();
             if let Some(hook) = hook {
                 hook(&event);
             }
-            self.events.lock().unwrap().push(event);
         }
     }
 }
@@ -79,7 +80,7 @@ pub(crate) struct Bench {
     pub(crate) environment: Arc<Environment>,
     pub(crate) host: Arc<TestHost>,
     policy: Arc<Policy>,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     modules: Mutex<HashMap<String, PathBuf>>,
 }
 
@@ -111,6 +112,18 @@ impl Bench {
         let file = path.file_name().unwrap().to_str().unwrap();
         let text = format!("name: test\nruntime: wasm\nwasm:\n  module: ./{file}\n  pool: {{{pool}}}\n{more}");
         Arc::new(Manifest::parse(text.as_bytes(), &self.folder, true).unwrap())
+    }
+
+    /// Told of each event of this type.
+    pub(crate) fn heard(&self, kind: &'static str) -> Receiver<()> {
+        let (sender, heard) = channel();
+        let sender = Mutex::new(sender);
+        *self.host.on_event.lock().unwrap() = Some(Arc::new(move |event| {
+            if event["type"] == kind {
+                sender.lock().unwrap().send(()).unwrap_or_default();
+            }
+        }));
+        heard
     }
 
     pub(crate) fn load(&self, manifest: &Arc<Manifest>) -> Arc<Plugin> {
