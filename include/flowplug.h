@@ -197,7 +197,7 @@ typedef struct flowplug_caller {
   struct flowplug_str traceparent;
   // The tag of that call; 0 where it is not known.
   uint64_t tag;
-  // Nanoseconds until nobody waits any more; FLOWPLUG_NO_TIMEOUT: no bound.
+  // Nanoseconds until nobody waits any more, give or take a few milliseconds; FLOWPLUG_NO_TIMEOUT: no bound.
   uint64_t remaining_ns;
 } flowplug_caller;
 

@@ -112,6 +112,7 @@ impl Runner {
     }
 
     /// Calls a function, resolved by this name, on this thread; the answer goes into `sink`.
+    #[inline(always)]
     pub fn call(&self, provides: &Provides, function: Function, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
         function.check_operation(provides, params)?;
         match self {
@@ -193,6 +194,7 @@ impl Function {
     }
 
     /// `not found` for an ability's operation that the manifest does not declare.
+    #[inline]
     fn check_operation(self, provides: &Provides, params: &[u8]) -> Result<()> {
         #[derive(Deserialize)]
         struct Operation<'a> {
@@ -222,7 +224,8 @@ impl Function {
 
 /// `not found` for what the manifest does not provide. Returns whether it gates at all: all of `provides` zero gates nothing.
 fn gate(provides: &Provides, name: &str) -> Result<bool> {
-    if *provides == Provides::default() {
+    let Provides { module, abilities, provider } = provides;
+    if !module && abilities.is_empty() && provider.is_none() {
         return Ok(false);
     }
     let (provided, section) = match name {

@@ -219,8 +219,14 @@ impl Plugin {
     ///
     /// `plugin_error` with the plugin's own text; `invalid_response`, `trap`, `out_of_memory`, `timeout`, `cancelled`;
     /// `busy` if no instance came free in time or this chain of calls holds them all; `invalid_state` after `stop`.
+    #[inline(always)]
     pub fn call(&self, function: Function, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
-        stack::with_room(|| self.call_here(function, params, call, sink)).flatten().map_err(|e| e.with_function(name))
+        let result = if stack::has_room() {
+            self.call_here(function, params, call, sink)
+        } else {
+            stack::with_room(|| self.call_here(function, params, call, sink)).flatten()
+        };
+        result.map_err(|e| e.with_function(name))
     }
 
     fn call_here(&self, function: Function, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {

@@ -110,7 +110,8 @@ fn cancel_token(token: u64) -> Result<Cancel> {
 ///
 /// # Safety
 /// `options` is NULL or points to as many readable bytes as its struct_size says, and its text is readable.
-#[inline]
+// Into its callers: what is handed over by value is written and read back at once, which is slow.
+#[inline(always)]
 pub(crate) unsafe fn call_of(options: *const flowplug_call_options) -> Result<Call> {
     // SAFETY: by this function's contract.
     let Some(options) = (unsafe { read(options, "flowplug_call_options") })? else {

@@ -61,7 +61,7 @@ pub struct flowplug_caller {
     pub traceparent: flowplug_str,
     /// The tag of that call; 0 where it is not known.
     pub tag: u64,
-    /// Nanoseconds until nobody waits any more; FLOWPLUG_NO_TIMEOUT: no bound.
+    /// Nanoseconds until nobody waits any more, give or take a few milliseconds; FLOWPLUG_NO_TIMEOUT: no bound.
     pub remaining_ns: u64,
 }
 

@@ -30,7 +30,7 @@ impl Question<'_> {
     /// # Safety
     /// The function is a registrant's, and may be called with this `user_data` now.
     pub(crate) unsafe fn put(self, user_data: *mut c_void, request: flowplug_request, caller: &Caller<'_>) {
-        let remaining = caller.deadline.remaining().map_or(u64::MAX, |left| left.as_nanos() as u64);
+        let remaining = caller.deadline.remaining_about().unwrap_or(u64::MAX);
         let asking = flowplug_caller {
             struct_size: size_of::<flowplug_caller>(),
             plugin: flowplug_str::lent(caller.context.identity().as_bytes()),

@@ -90,7 +90,21 @@ impl flowplug_str {
     }
 }
 
+/// Whether bytes are ASCII, as most are; for a few hundred of them at most, it may say no to what is shorter than a block.
+#[inline]
+fn is_short_ascii(bytes: &[u8]) -> bool {
+    let block = |block: &[u8; 16]| u128::from_ne_bytes(*block);
+    let high = |bits: u128| bits & u128::from_ne_bytes([0x80; 16]);
+    // The last block may overlap the others.
+    let last = bytes.last_chunk().map(block).filter(|_| bytes.len() <= 512);
+    last.is_some_and(|last| high(bytes.as_chunks().0.iter().fold(last, |bits, next| bits | block(next))) == 0)
+}
+
 fn text_of<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str> {
+    if is_short_ascii(bytes) {
+        // SAFETY: ASCII is UTF-8.
+        return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
+    }
     // Where the wrong byte is, is only looked for when there is one.
     if let Ok(text) = simdutf8::basic::from_utf8(bytes) {
         return Ok(text);
@@ -168,7 +182,7 @@ const STRUCT_MAX: usize = 1024;
 ///
 /// # Safety
 /// `ptr` is NULL or points to at least as many readable bytes as its first member says.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn read<T: Versioned>(ptr: *const T, what: &str) -> Result<Option<T>> {
     if ptr.is_null() {
         return Ok(None);
@@ -252,6 +266,21 @@ mod tests {
         }
         // SAFETY: NULL is allowed.
         assert!(unsafe { read::<Small>(std::ptr::null(), "Small") }.unwrap().is_none());
+    }
+
+    #[test]
+    fn text_is_utf8_wherever_a_byte_is_wrong() {
+        for length in (0..70).chain(500..530) {
+            let mut bytes = vec![b'a'; length];
+            text_of(&bytes, "it").unwrap();
+            for at in 0..length {
+                bytes[at] = 0x80;
+                let error = text_of(&bytes, "it").unwrap_err();
+                assert!(error.message().contains(&format!("byte {at} is wrong")), "{length} {error}");
+                bytes[at] = b'a';
+            }
+        }
+        assert_eq!(text_of("12345678901234567890ä".as_bytes(), "it").unwrap().chars().count(), 21);
     }
 
     #[test]

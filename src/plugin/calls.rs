@@ -147,12 +147,12 @@ impl Entered<'_> {
     }
 
     /// Calls a function that was found before.
-    #[inline]
+    #[inline(always)]
     pub fn call_resolved(&self, function: &Resolved, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
         self.run(&function.name, params, call, sink, |version| function.within(version))
     }
 
-    #[inline]
+    #[inline(always)]
     fn run(
         &self,
         name: &str,
@@ -162,16 +162,17 @@ impl Entered<'_> {
         find: impl Fn(&Generation) -> Result<Function>,
     ) -> Result<()> {
         self.plugin.check_running(name)?;
-        let try_on = |version: &Generation, sink: &mut dyn Sink| {
+        let begin = |version: &Generation| {
             let function = find(version)?;
             if call.cancel.as_ref().is_some_and(Cancel::is_set) {
                 return Err(Error::new(Kind::Cancelled, "The call was cancelled before it began."));
             }
-            version.call(function, name, params, call, sink)
+            Ok(function)
         };
-        match try_on(&self.version, sink) {
+        // Written twice, so that the first becomes part of this function.
+        match begin(&self.version).and_then(|function| self.version.call(function, name, params, call, sink)) {
             Ok(()) => Ok(()),
-            Err(e) => self.failed(e, name, call, &mut |version| try_on(version, sink)),
+            Err(e) => self.failed(e, name, call, &mut |version| version.call(begin(version)?, name, params, call, sink)),
         }
     }
 

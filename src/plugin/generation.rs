@@ -92,7 +92,7 @@ impl Generation {
         self.runner.resolve(&self.manifest.provides, name)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn call(&self, function: Function, name: &str, params: &[u8], call: &Call, sink: &mut dyn Sink) -> Result<()> {
         self.runner.call(&self.manifest.provides, function, name, params, call, sink)
     }

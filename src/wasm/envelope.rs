@@ -88,6 +88,10 @@ fn parsed(bytes: &[u8]) -> Result<Answer<'_>> {
 /// What stands for the data of an envelope in a usual form: `{"data":X}`, with `"error":null` before or behind it or not at all.
 /// If `X` is one JSON value in UTF-8, then the whole is such an envelope; nothing else is known of it.
 fn located(bytes: &[u8]) -> Option<&[u8]> {
+    // As most encoders write it.
+    if let Some(data) = bytes.strip_prefix(br#"{"error":null,"data":"#) {
+        return Some(trimmed_end(trimmed_start(before(data, b"}")?)));
+    }
     let members = after(bytes, b"{")?;
     let no_error = after(members, b"\"error\"").and_then(|rest| after(after(after(rest, b":")?, b"null")?, b","));
     let data = after(after(no_error.unwrap_or(members), b"\"data\"")?, b":")?;

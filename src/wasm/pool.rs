@@ -72,6 +72,8 @@ struct Slot<T> {
 }
 
 struct Place<T> {
+    /// Which of the slots it is.
+    index: usize,
     item: Option<T>,
     /// Nobody is to use it any more.
     retired: bool,
@@ -82,18 +84,11 @@ struct Place<T> {
 }
 
 /// The right to one of the pool's places until it is dropped: with an instance, or to [`put`](Turn::put) one there. What lies
-/// there then is kept for the next.
+/// there then is kept for the next. Two words, so that it is handed on in registers.
 pub(super) struct Turn<'a, T> {
-    slot: &'a Slot<T>,
-    // In this order: first the lock is let go, then those who wait are looked for.
-    place: Locked<'a, Place<T>>,
-    after: After<'a, T>,
-}
-
-/// What a turn ends with.
-struct After<'a, T> {
     pool: &'a Pool<T>,
-    handed: bool,
+    /// None only when it ends.
+    place: Option<Locked<'a, Place<T>>>,
 }
 
 impl<T> Deref for Turn<'_, T> {
@@ -101,7 +96,7 @@ impl<T> Deref for Turn<'_, T> {
 
     #[inline]
     fn deref(&self) -> &Option<T> {
-        &self.place.item
+        self.place.as_ref().map_or(&None, |place| &place.item)
     }
 }
 
@@ -109,21 +104,23 @@ impl<T> Turn<'_, T> {
     /// The instance, to be used.
     #[inline]
     pub(super) fn item(&mut self) -> Option<&mut T> {
-        self.place.item.as_mut()
+        self.place.as_mut()?.item.as_mut()
     }
 
     /// Puts a new instance there.
     pub(super) fn put(&mut self, item: T) {
-        self.place.item = Some(item);
-        self.slot.warm.store(true, Ordering::Relaxed);
-        count(&self.after.pool.counts.made);
+        let Some(place) = &mut self.place else { return };
+        place.item = Some(item);
+        self.pool.warm_up(place, true);
+        count(&self.pool.counts.made);
     }
 
     /// Ends the instance.
     pub(super) fn discard(&mut self, cause: Cause) {
-        self.slot.warm.store(false, Ordering::Relaxed);
-        if self.place.item.take().is_some() {
-            count(self.after.pool.counts.discarded(cause));
+        let Some(place) = &mut self.place else { return };
+        self.pool.warm_up(place, false);
+        if place.item.take().is_some() {
+            count(self.pool.counts.discarded(cause));
         }
     }
 }
@@ -131,21 +128,8 @@ impl<T> Turn<'_, T> {
 impl<T> Drop for Turn<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        let pool = self.after.pool;
-        let state = pool.gate.state.load(Ordering::Relaxed);
-        if state == 0 {
-            self.place.passed = 0;
-        } else {
-            self.after.handed = pool.decide(state, self.slot, &mut self.place);
-        }
-    }
-}
-
-impl<T> Drop for After<'_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.pool.gate.state.load(Ordering::SeqCst) != 0 {
-            self.pool.settle(self.handed);
+        if let Some(place) = self.place.take() {
+            self.pool.give_back(place);
         }
     }
 }
@@ -153,13 +137,13 @@ impl<T> Drop for After<'_, T> {
 impl<T> Pool<T> {
     /// An empty pool of at most `max` instances (one at least).
     pub(super) fn new(max: usize) -> Self {
-        let slot = || Slot {
-            lock: TryLock::new(Place { item: None, retired: false, passed: 0, used: false }),
+        let slot = |index| Slot {
+            lock: TryLock::new(Place { index, item: None, retired: false, passed: 0, used: false }),
             warm: AtomicBool::new(false),
             reserved: AtomicBool::new(false),
         };
         Pool {
-            slots: (0..max.max(1)).map(|_| slot()).collect(),
+            slots: (0..max.max(1)).map(slot).collect(),
             gate: Gate {
                 state: AtomicUsize::new(0),
                 awake: AtomicUsize::new(0),
@@ -190,9 +174,8 @@ impl<T> Pool<T> {
         if self.gate.state.load(Ordering::Relaxed) == 0
             && let Some(slot) = self.slots.get(self.hint().load(Ordering::Relaxed))
             && slot.is_warm()
-            && let Some(mut turn) = self.hold(slot)
+            && let Some(turn) = self.hold_for_use(slot)
         {
-            turn.place.used = true;
             return Ok(turn);
         }
         self.search(patience, deadline, cancels)
@@ -212,8 +195,9 @@ impl<T> Pool<T> {
         }
         let slots = self.slots.iter().filter(|slot| !slot.is_warm());
         let turn = slots.filter_map(|slot| self.hold(slot)).find(|turn| turn.is_none())?;
-        let another = |slot: &Slot<T>| !std::ptr::eq(slot, turn.slot) && self.hold(slot).is_some();
-        self.slots.iter().any(another).then_some(turn)
+        let own = turn.place.as_ref().map(|place| place.index);
+        let another = |(index, slot): (usize, &Slot<T>)| Some(index) != own && self.hold(slot).is_some();
+        self.slots.iter().enumerate().any(another).then_some(turn)
     }
 
     /// Ends the instances but one that nobody has used since the last sweep. Whether more than one is left: then it has to
@@ -222,7 +206,8 @@ impl<T> Pool<T> {
         let mut warm = self.warm();
         for slot in self.slots.iter().filter(|slot| slot.is_warm()) {
             let Some(mut turn) = self.hold(slot) else { continue };
-            if !std::mem::take(&mut turn.place.used) && turn.is_some() && warm > 1 {
+            let used = turn.place.as_mut().is_some_and(|place| std::mem::take(&mut place.used));
+            if !used && turn.is_some() && warm > 1 {
                 turn.discard(Cause::Idle);
                 warm -= 1;
             }
@@ -249,27 +234,57 @@ impl<T> Pool<T> {
         let (before, from) = self.slots.split_at_checked(start)?;
         let order = || (start..).zip(from).chain((0..).zip(before)).filter(|(_, slot)| entitled || !slot.is_reserved());
         let warm = order().filter(|(_, slot)| slot.is_warm());
-        let (index, mut turn) = warm.chain(order()).find_map(|(index, slot)| Some((index, self.hold(slot)?)))?;
+        let (index, turn) = warm.chain(order()).find_map(|(index, slot)| Some((index, self.hold_for_use(slot)?)))?;
         if index != start {
             hint.store(index, Ordering::Relaxed);
         }
-        turn.place.used = true;
+        Some(turn)
+    }
+
+    /// For a caller, not for the pool's own upkeep.
+    #[inline(always)]
+    fn hold_for_use<'a>(&'a self, slot: &'a Slot<T>) -> Option<Turn<'a, T>> {
+        let mut turn = self.hold(slot)?;
+        if let Some(place) = &mut turn.place {
+            place.used = true;
+        }
         Some(turn)
     }
 
     #[inline(always)]
     fn hold<'a>(&'a self, slot: &'a Slot<T>) -> Option<Turn<'a, T>> {
-        let turn = self.lock(slot)?;
+        let place = lock(&slot.lock)?;
         if slot.is_reserved() {
             slot.reserved.store(false, Ordering::Relaxed);
         }
-        // Given back like any other: a drain may have found it locked.
-        (!turn.place.retired).then_some(turn)
+        if place.retired {
+            // Like any other: a drain may have found it locked.
+            self.give_back(place);
+            return None;
+        }
+        Some(Turn { pool: self, place: Some(place) })
     }
 
-    #[inline(always)]
-    fn lock<'a>(&'a self, slot: &'a Slot<T>) -> Option<Turn<'a, T>> {
-        Some(Turn { slot, place: lock(&slot.lock)?, after: After { pool: self, handed: false } })
+    #[inline]
+    fn give_back(&self, mut place: Locked<'_, Place<T>>) {
+        let state = self.gate.state.load(Ordering::Relaxed);
+        let handed = if state == 0 {
+            place.passed = 0;
+            false
+        } else {
+            self.decide(state, &mut place)
+        };
+        drop(place);
+        if self.gate.state.load(Ordering::SeqCst) != 0 {
+            self.settle(handed);
+        }
+    }
+
+    /// Whether to look there first.
+    fn warm_up(&self, place: &Place<T>, warm: bool) {
+        if let Some(slot) = self.slots.get(place.index) {
+            slot.warm.store(warm, Ordering::Relaxed);
+        }
     }
 
     /// Where this thread found its last turn, or another that shares the mark.
@@ -281,10 +296,10 @@ impl<T> Pool<T> {
 
     /// Before a place is let go while somebody waits or the pool is closed: whether it is handed to those who wait.
     #[cold]
-    fn decide(&self, state: usize, slot: &Slot<T>, place: &mut Place<T>) -> bool {
+    fn decide(&self, state: usize, place: &mut Place<T>) -> bool {
         if state == CLOSED {
             place.item = None;
-            slot.warm.store(false, Ordering::Relaxed);
+            self.warm_up(place, false);
             return false;
         }
         if state < WAITER {
@@ -304,7 +319,9 @@ impl<T> Pool<T> {
             }
             gate.handed.store(now(), Ordering::Relaxed);
             place.passed = 0;
-            slot.reserved.store(true, Ordering::Relaxed);
+            if let Some(slot) = self.slots.get(place.index) {
+                slot.reserved.store(true, Ordering::Relaxed);
+            }
             return true;
         }
         false

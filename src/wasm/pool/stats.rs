@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Pool, WAITER};
+use super::{Pool, WAITER, lock};
 
 /// How a pool is this moment, and what has happened in it since the plugin was loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,8 +89,11 @@ impl<T> Pool<T> {
             ..Stats::default()
         };
         for slot in &self.slots {
-            match self.lock(slot) {
-                Some(turn) => stats.idle += usize::from(turn.is_some()),
+            match lock(&slot.lock) {
+                Some(place) => {
+                    stats.idle += usize::from(place.item.is_some());
+                    self.give_back(place);
+                }
                 None => stats.in_use += 1,
             }
         }
