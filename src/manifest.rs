@@ -117,7 +117,7 @@ pub struct GrpcConfig {
 }
 
 /// Supervision of a crashed process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restart {
     /// Whether the process is started again at all.
     pub policy: RestartPolicy,

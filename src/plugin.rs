@@ -23,6 +23,7 @@ mod generation;
 mod info;
 mod reload;
 mod state;
+mod supervise;
 
 pub use calls::{Entered, Resolved};
 pub use environment::Environment;
@@ -51,6 +52,8 @@ pub struct Vitals {
     pub started_at: Option<SystemTime>,
     /// What went wrong last; empty if nothing did since.
     pub last_error: String,
+    /// How often it was started again after its process had ended.
+    pub restarts: u32,
     /// Calls that were made of it, by any version.
     pub calls: u64,
     /// Those that are under way.
@@ -73,6 +76,7 @@ impl Plugin {
         let shared = Arc::new(Shared::new());
         let first = Generation::load(&origin, &shared, manifest, call).map_err(|e| e.with_plugin(identity))?;
         let plugin = Arc::new(Plugin { origin, current: Swap::new(Arc::new(first)), shared });
+        plugin.shared.log().supervision.plugin = Arc::downgrade(&plugin);
         if let Err(closed) = environment.add(&plugin) {
             plugin.stop_now();
             return Err(closed);
@@ -123,9 +127,10 @@ impl Plugin {
         let uptime = log.started.filter(|_| state == State::Running).map_or(0, |(at, _)| at.elapsed().as_nanos() as u64);
         let ready = asked.as_ref().is_some_and(|h| h.ready);
         let last_error = asked.map(|h| h.last_error).filter(|e| !e.is_empty()).unwrap_or_else(|| log.last_error.clone());
-        let mut health = json!({"ready": ready, "last_error": last_error, "uptime_ns": uptime, "state": state.name(), "restarts": 0});
-        if let (Some(stats), Some(members)) = (version.runner.stats(), health.as_object_mut()) {
-            members.insert("pool".into(), info::pool(&stats));
+        let mut health = json!({"ready": ready, "last_error": last_error, "uptime_ns": uptime, "state": state.name(), "restarts": log.supervision.restarts});
+        if let Some(members) = health.as_object_mut() {
+            members.extend(version.runner.stats().map(|stats| ("pool".to_owned(), info::pool(&stats))));
+            members.extend(log.supervision.crash.clone().map(|crash| ("crash".to_owned(), crash)));
         }
         health
     }
@@ -155,7 +160,14 @@ impl Plugin {
     pub fn vitals(&self) -> Vitals {
         let (log, visits) = (self.shared.log(), self.current.visits());
         let (started_at, last_error) = (log.started.map(|(_, at)| at), log.last_error.clone());
-        Vitals { state: self.state(), started_at, last_error, calls: visits.counted, in_flight: visits.inside }
+        Vitals {
+            state: self.state(),
+            started_at,
+            last_error,
+            restarts: log.supervision.restarts,
+            calls: visits.counted,
+            in_flight: visits.inside,
+        }
     }
 
     /// Those who are calling it. What a call may be using can be retired there.
@@ -243,10 +255,11 @@ impl Plugin {
             State::Stopping | State::Stopped => "load it anew",
             State::Error => "see its last error; reload it, or stop it and load it anew",
         };
-        let (cause, crashed) = {
+        let (cause, crashed, supervised) = {
             let log = self.shared.log();
-            (log.last_error.clone(), log.crashed)
+            (log.last_error.clone(), log.crashed, log.supervision.hint())
         };
+        let hint = supervised.as_deref().filter(|_| state == State::Error).unwrap_or(hint);
         let cause = if state == State::Error && !cause.is_empty() { format!(" ({cause})") } else { String::new() };
         // A process that ended is not the caller's mistake.
         let kind = if state == State::Error && crashed { Kind::Unavailable } else { Kind::InvalidState };

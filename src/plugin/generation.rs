@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::call::{Call, Deadline, Sink};
 use crate::error::Result;
 use crate::host::{Host, PluginContext};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Restart, RuntimeKind};
 use crate::plugin::state::Shared;
 use crate::plugin::{Environment, info};
 use crate::policy::{Policy, Request};
@@ -57,7 +57,7 @@ impl Generation {
         for audit in &audits {
             context.event(audit);
         }
-        let on_exit = shared.on_exit(&context);
+        let on_exit = shared.on_exit(&context, restart(&manifest));
         let runner = Runner::load(environment.settings(), environment.handle(), &manifest, context.clone(), on_exit, &call)?;
         Ok(Generation { manifest, context, requests, runner, config: Mutex::new("".into()) })
     }
@@ -66,6 +66,11 @@ impl Generation {
     #[inline]
     pub(super) fn serial(&self) -> u32 {
         self.context.serial()
+    }
+
+    /// What happens when its process ends; none: it has no process.
+    pub(super) fn restart(&self) -> Option<Restart> {
+        restart(&self.manifest)
     }
 
     /// Checks the config (empty: absent) and takes it; the text that the plugin is to be started with.
@@ -101,4 +106,8 @@ impl Generation {
     pub(super) fn end(&self) {
         self.runner.stop(&Deadline::after(Duration::ZERO));
     }
+}
+
+fn restart(manifest: &Manifest) -> Option<Restart> {
+    manifest.grpc.as_ref().filter(|_| manifest.runtime == RuntimeKind::Grpc).map(|grpc| grpc.restart)
 }

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
+use crate::error::Error;
 use crate::host::PluginContext;
 use crate::manifest::Manifest;
 use crate::plugin::State;
@@ -52,6 +53,12 @@ pub(super) fn event(kind: &str, identity: &str, state: State, cause: Option<&str
         members.insert("cause".into(), cause.into());
     }
     event.to_string()
+}
+
+/// `{"type": "crashed", "time", "plugin", "state", "cause", "crash": {"exit_status"? | "signal"?, "stderr"}}`.
+pub(super) fn crashed(identity: &str, error: &Error) -> String {
+    let (state, crash) = (State::Error.name(), error.details());
+    json!({"type": "crashed", "time": now(), "plugin": identity, "state": state, "cause": error.message(), "crash": crash}).to_string()
 }
 
 /// `{"type": "reloaded", "time", "plugin", "state", "provides_changed"}`.

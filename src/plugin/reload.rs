@@ -28,6 +28,7 @@ impl Plugin {
 
     fn reload_once(&self, manifest: Arc<Manifest>, config: &[u8], call: &Call, drain: &Deadline) -> Result<()> {
         self.check_outside("reloaded", &call.chain)?;
+        self.shared.end_restart(call.deadline.remaining());
         let changing = self.shared.change(What::Reload)?;
         let state = self.state();
         if !matches!(state, State::Running | State::Error) {
@@ -35,7 +36,8 @@ impl Plugin {
         }
         let kept = self.current.load().config();
         let config = if config.is_empty() { kept.as_bytes() } else { config };
-        match self.bring_up(manifest, config, call).and_then(|next| self.exchange(next, &changing)) {
+        let ready = self.bring_up(manifest, config, call).and_then(|next| self.wait_ready(next, call));
+        match ready.and_then(|next| self.exchange(next, &changing)) {
             Ok((old, provides_changed)) => {
                 self.tell(&info::reloaded(self.identity(), provides_changed));
                 old.runner.stop(drain);
@@ -49,21 +51,25 @@ impl Plugin {
         }
     }
 
-    /// A version that is ready to be called, beside the one that is.
-    fn bring_up(&self, manifest: Arc<Manifest>, config: &[u8], call: &Call) -> Result<Generation> {
+    /// A version that was loaded and started, beside the one that is.
+    pub(super) fn bring_up(&self, manifest: Arc<Manifest>, config: &[u8], call: &Call) -> Result<Generation> {
         let value = manifest.validate_config(config, &call.deadline)?;
         let next = Generation::load(&self.origin, &self.shared, manifest, call)?;
         let text = next.take_config(config, value);
-        match next.runner.start(&text, call).and_then(|()| self.wait_ready(&next, call)) {
+        match next.runner.start(&text, call) {
             Ok(()) => Ok(next),
-            Err(e) => {
-                next.end();
-                Err(e)
-            }
+            Err(e) => Err(given_up(&next, e)),
         }
     }
 
-    fn wait_ready(&self, next: &Generation, call: &Call) -> Result<()> {
+    fn wait_ready(&self, next: Generation, call: &Call) -> Result<Generation> {
+        match self.wait_ready_of(&next, call) {
+            Ok(()) => Ok(next),
+            Err(e) => Err(given_up(&next, e)),
+        }
+    }
+
+    fn wait_ready_of(&self, next: &Generation, call: &Call) -> Result<()> {
         let deadline = call.deadline.clone().at_most(READY_WITHIN);
         let cancels = [call.cancel.as_ref(), Some(&next.context.ending)];
         loop {
@@ -85,10 +91,16 @@ impl Plugin {
     }
 
     /// From here on, calls find the new version. The old one, and whether what is provided differs.
-    fn exchange(&self, next: Generation, changing: &Changing<'_>) -> Result<(Replaced<Generation>, bool)> {
+    pub(super) fn exchange(&self, next: Generation, changing: &Changing<'_>) -> Result<(Replaced<Generation>, bool)> {
         let (serial, next) = (next.serial(), Arc::new(next));
         let exchanged = changing.exchange(serial, || self.current.replace(next.clone())).inspect_err(|_| next.end())?;
         let changed = exchanged.manifest.provides != next.manifest.provides;
         Ok((exchanged, changed))
     }
+}
+
+/// A version that is not to be.
+fn given_up(next: &Generation, e: Error) -> Error {
+    next.end();
+    e
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Kind, Result};
 use crate::host::PluginContext;
+use crate::manifest::Restart;
 use crate::plugin::info;
+use crate::plugin::supervise::Supervision;
 
 /// Where a plugin stands in its life; the numbers are those of `FLOWPLUG_STATE_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,9 @@ pub(super) struct Log {
     pub(super) last_error: String,
     /// Its process ended without having been asked to.
     pub(super) crashed: bool,
-    /// It is being started or reloaded.
+    /// What follows a crash.
+    pub(super) supervision: Supervision,
+    /// It is being started, reloaded or restarted.
     changing: Option<What>,
     /// The serial number of the version that calls find.
     current: u32,
@@ -81,6 +85,7 @@ impl Log {
 pub(super) enum What {
     Start,
     Reload,
+    Restart,
 }
 
 /// A start or a reload in progress.
@@ -102,6 +107,8 @@ impl Changing<'_> {
         log.check_lost(serial)?;
         self.0.advance_under(&log, &[State::Running, State::Error], State::Running).map_err(|_| stopped())?;
         let exchanged = exchange();
+        let anew = log.changing != Some(What::Restart);
+        log.supervision.runs(anew);
         *log = Log {
             current: serial,
             coming: None,
@@ -174,9 +181,9 @@ impl Shared {
         }
     }
 
-    /// Waits until no reload is in progress; false if that takes longer.
+    /// Waits until no reload or restart is in progress; false if that takes longer.
     pub(super) fn reloaded_within(&self, limit: Option<Duration>) -> bool {
-        self.wait(limit, |log| log.changing != Some(What::Reload))
+        self.wait(limit, |log| !matches!(log.changing, Some(What::Reload | What::Restart)))
     }
 
     /// Takes note of a version that is about to be loaded; the first is the current one.
@@ -200,8 +207,9 @@ impl Shared {
         self.log().versions.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// What a version does when its process ends unexpectedly: that is the plugin's end only if it is the current one.
-    pub(super) fn on_exit(self: &Arc<Self>, context: &Arc<PluginContext>) -> Box<dyn FnOnce(Error) + Send> {
+    /// What a version does when its process ends unexpectedly: that is the plugin's end only if it is the current one, and
+    /// then it is started again as `restart` says.
+    pub(super) fn on_exit(self: &Arc<Self>, context: &Arc<PluginContext>, restart: Option<Restart>) -> Box<dyn FnOnce(Error) + Send> {
         let (shared, context) = (Arc::downgrade(self), context.clone());
         Box::new(move |error| {
             let Some(shared) = shared.upgrade() else { return };
@@ -212,12 +220,42 @@ impl Shared {
             }
             error.message().clone_into(&mut log.last_error);
             log.crashed = true;
-            let crashed = shared.advance_under(&log, &[State::Loading, State::Running], State::Error).is_ok();
+            let ran = log.started.filter(|_| shared.state() == State::Running).map(|(at, _)| at.elapsed());
+            if shared.advance_under(&log, &[State::Loading, State::Running], State::Error).is_err() {
+                return;
+            }
+            let pause = log.supervision.crashed(ran, &error, restart);
+            let plugin = log.supervision.plugin.upgrade();
             drop(log);
-            if crashed {
-                context.event(&info::event("crashed", context.identity(), State::Error, Some(error.message())));
+            context.event(&info::crashed(context.identity(), &error));
+            if let (Some(pause), Some(plugin)) = (pause, plugin) {
+                plugin.restart_later(context.serial(), pause);
             }
         })
+    }
+
+    /// Whether the plugin is the version with this number, whose process ended.
+    pub(super) fn is_lost(&self, serial: u32) -> bool {
+        let log = self.log();
+        self.state() == State::Error && log.current == serial && log.crashed
+    }
+
+    /// A try to start it again failed; what `next` says of the next one. None if it has been stopped meanwhile.
+    pub(super) fn restart_failed<T>(&self, error: &Error, next: impl FnOnce(&mut Supervision) -> T) -> Option<T> {
+        let mut log = self.log();
+        if self.state() != State::Error {
+            return None;
+        }
+        error.message().clone_into(&mut log.last_error);
+        Some(next(&mut log.supervision))
+    }
+
+    /// Ends a restart that is in progress, for a reload that takes its place; waits a bounded time.
+    pub(super) fn end_restart(&self, limit: Option<Duration>) {
+        if self.log().changing == Some(What::Restart) {
+            self.end_coming();
+            self.wait(limit, |log| log.changing != Some(What::Restart));
+        }
     }
 
     /// Waits until the state is `stopped`; false if that takes longer.

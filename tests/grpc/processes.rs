@@ -17,11 +17,12 @@ use crate::support::{Bench, SOON, call, children, comes_true, group, order, soon
 /// What a whole case may take at most; the bounds themselves are below a second.
 const BOUND: Duration = Duration::from_secs(10);
 
-fn manifest(what: &str, text: &str, mark: &str) -> Manifest {
+/// `start`: grpc.start_timeout.
+fn manifest(what: &str, text: &str, mark: &str, start: &str) -> Manifest {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins/process-hostile");
     assert!(folder.join("hostile").exists(), "{} is not there: run `make plugins`", folder.display());
     let args = serde_json::json!([what, text, mark]);
-    let manifest = format!("name: hostile\nruntime: grpc\ngrpc: {{ binary: ./hostile, start_timeout: 500ms, args: {args} }}\n");
+    let manifest = format!("name: hostile\nruntime: grpc\ngrpc: {{ binary: ./hostile, start_timeout: {start}, args: {args} }}\n");
     Manifest::parse(manifest.as_bytes(), &folder, true).unwrap()
 }
 
@@ -66,7 +67,8 @@ fn what_gives_no_handshake_that_can_be_used_is_told_which_and_leaves_nothing() {
         ("dies-after", "", Kind::LoadFailed, "exit status 4"),
     ] {
         let begun = Instant::now();
-        let error = bench.load_manifest(&manifest(what, text, &mark), Deadline::after(SOON)).map(|_| ()).unwrap_err();
+        let start = if kind == Kind::Timeout { "500ms" } else { "60s" };
+        let error = bench.load_manifest(&manifest(what, text, &mark, start), Deadline::after(SOON)).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), kind, "{what} {text}: {error}");
         assert!(error.message().contains(says), "{what} {text}: {error}");
         assert!(begun.elapsed() < BOUND, "{what} {text}: {:?}", begun.elapsed());
@@ -85,7 +87,8 @@ fn works(mut bench: Bench) {
 }
 
 fn started(bench: &Bench, what: &str, mark: &str) -> (Arc<Plugin>, std::sync::mpsc::Receiver<Error>) {
-    let (plugin, exits) = bench.load_manifest(&manifest(what, "", mark), Deadline::after(SOON)).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let (plugin, exits) =
+        bench.load_manifest(&manifest(what, "", mark, "60s"), Deadline::after(SOON)).unwrap_or_else(|e| panic!("{what}: {e}"));
     plugin.start("null", &soon()).unwrap_or_else(|e| panic!("{what}: {e}"));
     (plugin, exits)
 }
@@ -148,7 +151,7 @@ fn answers_nonsense(what: &str, kinds: &[Kind]) {
     let (mut bench, mark) = (Bench::new(what), mark(what));
     let (plugin, _exits) = match what {
         // It is gone before `Init`.
-        "unlink" => bench.load_manifest(&manifest(what, "", &mark), Deadline::after(SOON)).unwrap(),
+        "unlink" => bench.load_manifest(&manifest(what, "", &mark, "60s"), Deadline::after(SOON)).unwrap(),
         _ => started(&bench, what, &mark),
     };
     let begun = Instant::now();

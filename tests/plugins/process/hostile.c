@@ -1,8 +1,8 @@
 /*
  * A plugin's process that does everything wrong, one thing at a time: hostile WHAT [TEXT].
  *
- * Those of `before` never come to a handshake that can be used. The others give one and serve just enough of HTTP/2: every
- * call is answered with an empty message, until a call comes after `Init`; then they do what they are for.
+ * Those of `before` never come to a handshake that can be used. The others give one and serve just enough of HTTP/2: what
+ * is not a call is answered with an empty message, and so is `Init`; at a call they do what they are for.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -88,6 +88,20 @@ static void before(void) {
   if (is("grandchild-silent")) exit(5);
 }
 
+/* ---- Some processes of a row fail, the others are well ---- */
+
+/* FILE:FROM:TO: this process is one more of those that are counted in FILE, by its size; whether it is one that fails. */
+static int fails(void) {
+  char file[4096];
+  long from, to;
+  if (sscanf(text, "%4095[^:]:%ld:%ld", file, &from, &to) != 3) exit(1);
+  FILE *counted = fopen(file, "a");
+  if (!counted || fputc('.', counted) == EOF || fflush(counted) != 0) exit(1);
+  long count = ftell(counted);
+  fclose(counted);
+  return from <= count && count <= to;
+}
+
 /* ---- HTTP/2 ---- */
 
 static int frame(int fd, int type, int flags, uint32_t stream, const void *body, uint32_t size) {
@@ -103,8 +117,10 @@ static const char done[] = "\x00\x0b" "grpc-status\x01" "0";
 static int headers(int fd, uint32_t stream) { return frame(fd, HEADERS, END_HEADERS, stream, good, sizeof good - 1); }
 static int trailers(int fd, uint32_t stream) { return frame(fd, HEADERS, END_HEADERS | END_STREAM, stream, done, sizeof done - 1); }
 
-static int answer(int fd, uint32_t stream) {
-  return headers(fd, stream) && frame(fd, DATA, 0, stream, "\0\0\0\0", 5) && trailers(fd, stream);
+static int answer(int fd, uint32_t stream, const char *message, uint32_t size) {
+  char framed[64] = {0, 0, 0, 0, (char)size};
+  memcpy(framed + 5, message, size);
+  return headers(fd, stream) && frame(fd, DATA, 0, stream, framed, 5 + size) && trailers(fd, stream);
 }
 
 static char zeros[16384];
@@ -183,17 +199,37 @@ static int get(int fd, void *bytes, size_t size) {
   return 1;
 }
 
-/* What one more request is answered; `calls` counts those that are calls, `Init` first. */
-static void respond(int fd, uint32_t stream, int calls) {
+/* The end of `:path` in a request's headers after "/flowbot.plugin.PluginService/", as HPACK has it, and the beginning. */
+static const char service[] = "\x62\x5a\x0f\xe2\x33\xa5\x7a\xe8\xb6\x63\x54\xbe\xba\x2d\x98\xd5\x6e\x2d\x9d\xcc\x42\xb1";
+static const char init[] = "\x92\xa3\x27", is_ready[] = "\x91\x1b\x4a\x39\x3d\x7f";
+
+static int fails_in_init, fails_in_call;
+
+static void fail(int now) {
+  if (!now) return;
+  say(2, "panic: not yet\n");
+  exit(6);
+}
+
+/* One more request with these headers. What is not the plugin's own service is answered as if it were there. */
+static void respond(int fd, uint32_t stream, const uint8_t *block, size_t size) {
   static pthread_t flood;
   extern void *flooding(void *);
-  if (calls < 2 || is("grandchild") || is("stubborn")) {
-    answer(fd, stream);
-  } else if (strncmp(what, "flood", 5) == 0) {
-    if (calls == 2) pthread_create(&flood, NULL, flooding, NULL);
-    answer(fd, stream);
-  } else {
+  const uint8_t *at = memmem(block, size, service, sizeof service - 1), *method = at ? at + sizeof service - 1 : NULL;
+  size_t left = method ? size - (size_t)(method - block) : 0;
+  int initial = left >= sizeof init && memcmp(method, init, sizeof init - 1) == 0;
+  int well = strstr(what, "-at-once") || strncmp(what, "fails-in", 8) == 0 || strncmp(what, "flood", 5) == 0 || is("grandchild") || is("stubborn");
+  fail(initial && fails_in_init);
+  if (!method || initial) {
+    answer(fd, stream, "", 0);
+  } else if (!well) {
     answer_badly(fd, stream);
+  } else if (left >= sizeof is_ready && memcmp(method, is_ready, sizeof is_ready - 1) == 0) {
+    answer(fd, stream, "\x08\x01", 2);
+  } else {
+    fail(fails_in_call);
+    if (strncmp(what, "flood", 5) == 0 && !flood) pthread_create(&flood, NULL, flooding, NULL);
+    answer(fd, stream, "", 0);
   }
 }
 
@@ -210,9 +246,7 @@ void *flooding(void *unused) {
 }
 
 static void *serve(void *argument) {
-  int fd = (int)(intptr_t)argument, number;
-  static int connections, calls;
-  number = __atomic_add_fetch(&connections, 1, __ATOMIC_SEQ_CST);
+  int fd = (int)(intptr_t)argument;
   if (is("mute")) return NULL;
   if (is("garbage")) {
     put(fd, "\x15\x03\x01 this is not HTTP/2, whatever it is\r\n\r\n", 40);
@@ -231,10 +265,9 @@ static void *serve(void *argument) {
     if (size > sizeof body || !get(fd, body, size)) return NULL;
     if (head[3] == SETTINGS && !(head[4] & ACK)) frame(fd, SETTINGS, ACK, 0, "", 0);
     if (head[3] == PING && !(head[4] & ACK)) frame(fd, PING, ACK, 0, body, 8);
-    /* The first connection is the host's own; its calls come over the others, and over none where the socket is gone. */
     if (head[3] == HEADERS) {
       if (is("unlink")) unlink(path);
-      respond(fd, stream, number == 1 ? 0 : __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST));
+      respond(fd, stream, body, size);
     }
   }
   return NULL;
@@ -245,6 +278,10 @@ int main(int argc, char **argv) {
   text = argc > 2 ? argv[2] : "";
   signal(SIGPIPE, SIG_IGN);
   before();
+  if (is("fails-at-once") && fails()) return 5;
+  if (is("hangs-at-once") && fails()) rest();
+  fails_in_init = is("fails-in-init") && fails();
+  fails_in_call = is("fails-in-call") && fails();
   const char *folder = getenv("PLUGIN_UNIX_SOCKET_DIR");
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   if (!folder || snprintf(path, sizeof path, "%s/plugin", folder) >= (int)sizeof path) return 1;
