@@ -15,9 +15,9 @@ const KINDS: [Kind; 18] = [
     ("start_failed", &["state", "cause"], &[], "The plugin refused to start, or could not."),
     ("reloaded", &["state", "provides_changed"], &["cause"], "Another version of the plugin has taken its place."),
     ("reload_failed", &["state", "cause"], &[], "It could not; what was there before runs on, untouched."),
-    ("crashed", &["state", "cause"], &[], "A plugin's process ended and nobody had asked it to."),
-    ("restarting", &["state"], &["cause"], "A process that ended is about to be started again."),
-    ("restarted", &["state"], &["cause"], "It was, and has its config again."),
+    ("crashed", &["state", "cause", "crash"], &[], "A plugin's process ended and nobody had asked it to."),
+    ("restarted", &["state"], &[], "A process that ended was started again, and has its config."),
+    ("restart_failed", &["state", "cause"], &[], "It could not be; the next try is later, or there is none."),
     ("stopping", &["state"], &["cause"], "New calls are refused; those in flight have until the drain time ends."),
     ("stopped", &["state"], &["cause"], "Nothing of the plugin runs any more."),
     ("unloaded", &["state"], &["cause"], "A manager has forgotten the plugin."),
@@ -46,6 +46,17 @@ pub fn schema() -> Value {
             "state": {"description": "The state of the plugin, after it.", "enum": ["loading", "running", "stopping", "error", "stopped"]},
             "cause": {"description": "Why, in a sentence.", "type": "string"},
             "provides_changed": {"description": "The new version provides something else than the old.", "type": "boolean"},
+            "crash": {
+                "description": "How the process ended, by itself or by a signal, and what it printed last to its standard error: all of it from a crash message on, within a bound.",
+                "type": "object",
+                "properties": {
+                    "exit_status": {"type": "integer"},
+                    "signal": {"type": "integer"},
+                    "stderr": {"type": "array", "items": {"type": "string"}},
+                },
+                "required": ["stderr"],
+                "additionalProperties": false,
+            },
             "progress": {
                 "type": "object",
                 "properties": {

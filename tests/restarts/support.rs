@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use flowplug::call::{Call, Deadline};
@@ -64,7 +64,10 @@ impl Host for Heard {
     }
     fn log(&self, _: &LogRecord<'_>) {}
     fn event(&self, event: &str) {
+        static DOCUMENTED: LazyLock<jsonschema::Validator> =
+            LazyLock::new(|| jsonschema::validator_for(&flowplug::host::event::schema()).unwrap());
         let event: Value = serde_json::from_str(event).unwrap();
+        assert!(DOCUMENTED.is_valid(&event), "{event:#}");
         if event["type"] != "audit" {
             self.events.lock().unwrap().push(event);
             self.came.notify_all();
