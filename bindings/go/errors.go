@@ -73,7 +73,7 @@ var (
 	ErrCancelled        error = sentinel(StatusCancelled)        // by the caller, or by Stop or Close
 	ErrBusy             error = sentinel(StatusBusy)             // no instance in time, or nested too deep
 	ErrPermissionDenied error = sentinel(StatusPermissionDenied) // past the policy or the manifest
-	ErrUnavailable      error = sentinel(StatusUnavailable)      // the plugin's process is gone; nothing restarts it in this version
+	ErrUnavailable      error = sentinel(StatusUnavailable)      // the plugin's process is gone, or is being started again
 	ErrHost             error = sentinel(StatusHostError)        // a method of the HostAPI failed
 	ErrIO               error = sentinel(StatusIO)
 	ErrInternal         error = sentinel(StatusInternal)    // a fault of the library

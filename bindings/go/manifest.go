@@ -59,7 +59,7 @@ type GRPCConfig struct {
 	Env          map[string]string `json:"env,omitempty" yaml:"env,omitempty"`                     // beside a minimal environment
 	StartTimeout string            `json:"start_timeout,omitempty" yaml:"start_timeout,omitempty"` // default "60s"
 	CallTimeout  string            `json:"call_timeout,omitempty" yaml:"call_timeout,omitempty"`   // default "30s"
-	Restart      *RestartConfig    `json:"restart,omitempty" yaml:"restart,omitempty"`             // checked; this version restarts nothing
+	Restart      *RestartConfig    `json:"restart,omitempty" yaml:"restart,omitempty"`             // default: on failure, five times in a row
 	TLS          string            `json:"tls,omitempty" yaml:"tls,omitempty"`                     // "off" (default) or "required"
 	SHA256       string            `json:"sha256,omitempty" yaml:"sha256,omitempty"`               // the binary's digest, in hex
 }
@@ -70,7 +70,7 @@ type GRPCPermissions struct {
 	HTTPMaxResponse string           `json:"http_max_response,omitempty" yaml:"http_max_response,omitempty"` // default "10MB"
 }
 
-// RestartConfig says what is to happen when a process ends unexpectedly. This version checks it and restarts nothing.
+// RestartConfig says what is to happen when a process ends unexpectedly.
 type RestartConfig struct {
 	Policy      string `json:"policy,omitempty" yaml:"policy,omitempty"`             // "on_failure" (default) or "never"
 	MaxRestarts int    `json:"max_restarts,omitempty" yaml:"max_restarts,omitempty"` // default 5; see Policy for none

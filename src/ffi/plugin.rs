@@ -249,8 +249,8 @@ pub unsafe extern "C" fn flowplug_plugin_call_async(
 }
 
 /// How the plugin is, a JSON object: ready, last_error, uptime_ns, state, restarts, and of a module pool: max, idle, in_use,
-/// waiting (this moment), made, discarded {broken, grown, spent, idle}, waits, busy (since it was loaded). Freed with
-/// flowplug_bytes_free.
+/// waiting (this moment), made, discarded {broken, grown, spent, idle}, waits, busy (since it was loaded); of a process that
+/// ever ended unexpectedly, crash: exit_status or signal, stderr. Freed with flowplug_bytes_free.
 ///
 /// Errors: invalid argument alone; what is wrong with the plugin is in the answer.
 /// Thread safety: any thread.

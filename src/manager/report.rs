@@ -39,7 +39,7 @@ impl Manager {
             "state": state.name(),
             "started_at": vitals.as_ref().and_then(|vitals| vitals.started_at).map(time),
             "last_error": last_error,
-            "restarts": 0,
+            "restarts": number(|vitals| vitals.restarts.into()),
             "calls": number(|vitals| vitals.calls),
             "in_flight": number(|vitals| vitals.in_flight),
             "source": source,

@@ -160,7 +160,7 @@ class PermissionDeniedError(FlowplugError):
 
 
 class UnavailableError(FlowplugError):
-    """The plugin's process is gone. Nothing restarts it in this version: stop the plugin and load it anew."""
+    """The plugin's process is gone, or is being started again: the message says when, or what to do."""
 
     status = Status.UNAVAILABLE
 
