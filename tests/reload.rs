@@ -18,6 +18,8 @@ mod races;
 mod states;
 #[path = "reload/support.rs"]
 mod support;
+#[path = "reload/tls.rs"]
+mod tls;
 
 use flowplug::call::Deadline;
 use flowplug::error::Kind;
