@@ -99,25 +99,32 @@ impl Door {
             let Ok(place) = self.connections.clone().acquire_owned().await else { return };
             let (tls, gone, come) = (tls.clone(), self.gone.clone(), come.clone());
             tokio::spawn(async move {
-                let stream = match tls {
-                    None => Stream::Plain(socket),
-                    Some(tls) => match tls.accept(socket).await {
-                        Ok(stream) => stream,
-                        // The other end learns it by TLS itself.
-                        Err(_) => return,
-                    },
+                let agreed = tokio::select! {
+                    agreed = welcome(socket, tls) => agreed,
+                    () = come.closed() => return,
                 };
-                let gone = Box::pin(async move { gone.cancelled().await });
-                drop(come.send(Ok(Guest { stream, gone, _place: place })).await);
+                // Who is refused learns it by TLS itself.
+                let Ok(stream) = agreed else { return };
+                let ended = gone.clone();
+                let wakes = Box::pin(async move { ended.cancelled().await });
+                drop(come.send(Ok(Guest { stream, gone, wakes, _place: place })).await);
             });
         }
+    }
+}
+
+async fn welcome(socket: UnixStream, tls: Option<Tls>) -> io::Result<Stream<UnixStream>> {
+    match tls {
+        Some(tls) => tls.accept(socket).await,
+        None => Ok(Stream::Plain(socket)),
     }
 }
 
 /// A connection of the plugin's. It ends when the process does, whoever holds its other end.
 struct Guest {
     stream: Stream<UnixStream>,
-    gone: Pin<Box<dyn Future<Output = ()> + Send>>,
+    gone: Cancel,
+    wakes: Pin<Box<dyn Future<Output = ()> + Send>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -130,9 +137,12 @@ impl Connected for Guest {
 impl AsyncRead for Guest {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let guest = self.get_mut();
+        // As if the other end had hung up, however much it still says.
+        if guest.gone.is_set() {
+            return Poll::Ready(Ok(()));
+        }
         match Pin::new(&mut guest.stream).poll_read(cx, buf) {
-            // As if the other end had hung up.
-            Poll::Pending => guest.gone.as_mut().poll(cx).map(Ok),
+            Poll::Pending => guest.wakes.as_mut().poll(cx).map(Ok),
             read => read,
         }
     }
