@@ -14,69 +14,26 @@
     reason = "a benchmark drives the C ABI as C does, and fails by panicking"
 )]
 
+#[path = "support/host.rs"]
+mod host;
 #[path = "support/rounds.rs"]
 mod rounds;
 
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flowplug::ffi::function::{flowplug_function, flowplug_function_call, flowplug_function_free, flowplug_function_new};
-use flowplug::ffi::host::{flowplug_host, flowplug_host_close, flowplug_host_free, flowplug_host_new, flowplug_host_options};
-use flowplug::ffi::manifest::{flowplug_manifest_free, flowplug_manifest_options, flowplug_manifest_parse};
-use flowplug::ffi::plugin::{flowplug_plugin, flowplug_plugin_free, flowplug_plugin_load, flowplug_plugin_start};
-use flowplug::ffi::text::{flowplug_bytes, flowplug_str};
+use host::{Folder, Function, Host, Manifest};
 use rounds::median;
 
 const ROUNDS: usize = 15;
 const EACH: Duration = Duration::from_millis(200);
 
-fn text(s: &str) -> flowplug_str {
-    flowplug_str { ptr: s.as_ptr().cast(), len: s.len() }
-}
+/// A function of a plugin with four instances.
+struct Echo(Function);
 
-/// The echo plugin with four instances. Its handles may be used from any thread.
-struct Plugin {
-    host: *mut flowplug_host,
-    plugin: *mut flowplug_plugin,
-    echo: *mut flowplug_function,
-}
-
-unsafe impl Sync for Plugin {}
-
-impl Plugin {
-    fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("flowplug-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("echo.wasm"), wat::parse_str(include_str!("support/echo.wat")).unwrap()).unwrap();
-        let (mut host, mut manifest, mut plugin, mut echo) = (null_mut(), null_mut(), null_mut(), null_mut());
-        let options = flowplug_host_options { struct_size: size_of::<flowplug_host_options>(), config: text(""), api: null() };
-        let base = flowplug_manifest_options {
-            struct_size: size_of::<flowplug_manifest_options>(),
-            base_dir: text(folder.to_str().unwrap()),
-            strict: 0,
-        };
-        let yaml = "{name: echo, runtime: wasm, wasm: {module: echo.wasm, pool: {max_instances: 4, wait_timeout: 30s}}}";
-        unsafe {
-            assert_eq!(flowplug_host_new(&options, &mut host, null_mut()), 0);
-            assert_eq!(flowplug_manifest_parse(text(yaml), &base, &mut manifest, null_mut()), 0);
-            assert_eq!(flowplug_plugin_load(host, manifest, text("echo"), null(), null(), &mut plugin, null_mut()), 0);
-            assert_eq!(flowplug_plugin_start(plugin, text(""), null(), null_mut()), 0);
-            assert_eq!(flowplug_function_new(plugin, text("echo"), &mut echo, null_mut()), 0);
-            flowplug_manifest_free(manifest);
-        }
-        std::fs::remove_dir_all(&folder).unwrap();
-        Plugin { host, plugin, echo }
-    }
-
-    fn call(&self, input: &str, buffer: &mut [u8]) {
-        let mut out = flowplug_bytes { ptr: null_mut(), len: 0, owner: null_mut() };
-        let status =
-            unsafe { flowplug_function_call(self.echo, text(input), null(), buffer.as_mut_ptr(), buffer.len(), &mut out, null_mut()) };
-        assert_eq!((status, out.len), (0, input.len()));
-    }
-
+impl Echo {
     /// So many threads call as often as they can.
     fn run(&self, threads: usize, input: &str) -> Run {
         let stop = AtomicBool::new(false);
@@ -99,23 +56,12 @@ impl Plugin {
         let mut buffer = vec![0; input.len() + 64];
         let (mut calls, mut longest, mut last) = (0, Duration::ZERO, Instant::now());
         while !stop.load(Ordering::Relaxed) {
-            self.call(input, &mut buffer);
+            self.0.echo(input, null(), &mut buffer);
             let now = Instant::now();
             longest = longest.max(now - last);
             (calls, last) = (calls + 1, now);
         }
         (calls, longest)
-    }
-}
-
-impl Drop for Plugin {
-    fn drop(&mut self) {
-        unsafe {
-            flowplug_function_free(self.echo);
-            flowplug_plugin_free(self.plugin);
-            assert_eq!(flowplug_host_close(self.host, null(), null_mut()), 0);
-            flowplug_host_free(self.host);
-        }
     }
 }
 
@@ -129,14 +75,19 @@ struct Run {
 }
 
 fn main() {
-    let plugin = Plugin::new();
+    let folder = Folder::new();
+    std::fs::write(folder.0.join("echo.wasm"), wat::parse_str(include_str!("support/echo.wat")).unwrap()).unwrap();
+    let host = Host::new("");
+    let manifest = Manifest::new(&folder.0, "echo.wasm", ", pool: {max_instances: 4, wait_timeout: 30s}");
+    let plugin = host.load(&manifest).start();
+    let echo = Echo(plugin.function("echo"));
     for size in [100_usize, 4 << 10, 64 << 10] {
         let input = format!("[{}]", "{\"id\":12345,\"name\":\"flow\",\"tags\":[\"a\",\"b\"],\"ok\":true},".repeat(size.div_ceil(54)) + "1");
         let counts = [1, 2, 64];
         let mut runs: [Vec<Run>; 3] = Default::default();
         for _ in 0..ROUNDS {
             for (threads, runs) in counts.iter().zip(&mut runs) {
-                runs.push(plugin.run(*threads, &input));
+                runs.push(echo.run(*threads, &input));
             }
         }
         let of = |runs: &[Run], what: fn(&Run) -> f64| median(&mut runs.iter().map(what).collect::<Vec<_>>());

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 
+use flowplug::ffi::call::flowplug_call_options;
+use flowplug::ffi::function::{flowplug_function, flowplug_function_call, flowplug_function_free, flowplug_function_new};
 use flowplug::ffi::host::{
     flowplug_host, flowplug_host_api, flowplug_host_close, flowplug_host_free, flowplug_host_new, flowplug_host_options,
 };
@@ -78,11 +80,44 @@ impl Plugin {
     }
 
     pub fn call(&self, function: &str, input: &str) {
+        self.call_with(function, input, null());
+    }
+
+    /// The length of the answer.
+    pub fn call_with(&self, function: &str, input: &str, options: *const flowplug_call_options) -> usize {
         let mut out = flowplug_bytes { ptr: null_mut(), len: 0, owner: null_mut() };
-        unsafe {
-            assert_eq!(flowplug_plugin_call(self.0, text(function), text(input), null(), &mut out, null_mut()), 0);
-            flowplug_bytes_free(&mut out);
-        }
+        let status = unsafe { flowplug_plugin_call(self.0, text(function), text(input), options, &mut out, null_mut()) };
+        let len = out.len;
+        unsafe { flowplug_bytes_free(&mut out) };
+        assert_eq!(status, 0);
+        len
+    }
+
+    pub fn function(&self, name: &str) -> Function {
+        let mut function = null_mut();
+        assert_eq!(unsafe { flowplug_function_new(self.0, text(name), &mut function, null_mut()) }, 0);
+        Function(function)
+    }
+}
+
+pub struct Function(*mut flowplug_function);
+
+// As a plugin.
+unsafe impl Sync for Function {}
+
+impl Function {
+    /// An echo whose answer goes into the buffer.
+    pub fn echo(&self, input: &str, options: *const flowplug_call_options, buffer: &mut [u8]) {
+        let mut out = flowplug_bytes { ptr: null_mut(), len: 0, owner: null_mut() };
+        let status =
+            unsafe { flowplug_function_call(self.0, text(input), options, buffer.as_mut_ptr(), buffer.len(), &mut out, null_mut()) };
+        assert_eq!((status, out.len, out.ptr), (0, input.len(), buffer.as_mut_ptr()));
+    }
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        unsafe { flowplug_function_free(self.0) }
     }
 }
 
@@ -97,7 +132,7 @@ pub struct Folder(pub PathBuf);
 
 impl Folder {
     pub fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("flowplug-bench-load-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("flowplug-bench-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Folder(path)
     }

@@ -124,5 +124,6 @@ type WasmPoolConfig struct {
 	MaxInstances int    `json:"max_instances" yaml:"max_instances"` // default 4
 	WaitTimeout  string `json:"wait_timeout" yaml:"wait_timeout"`   // default "5s"
 
-	InstancePerCall bool `json:"instance_per_call,omitempty" yaml:"instance_per_call,omitempty"` // a fresh instance for every call
+	InstancePerCall bool   `json:"instance_per_call,omitempty" yaml:"instance_per_call,omitempty"` // a fresh instance for every call
+	Snapshot        string `json:"snapshot,omitempty" yaml:"snapshot,omitempty"`                   // "off" (the default), "strict" or "shared_seed": where instances begin
 }

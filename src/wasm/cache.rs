@@ -4,7 +4,7 @@
 //! is in it is believed where its seal holds: the seal names the module, the artifact's SHA-256, and the file that had it
 //! (inode, size, time of the last change). A file that is still the one that was sealed is not hashed again, since its
 //! time changes with every write, but once: when it was sealed, that time was not yet past. Any other, a copy or one that
-//! was written to, is hashed, and removed if it differs. This holds off accidents (a torn write, a restored backup, an
+//! was written to, is hashed, and replaced if it differs. This holds off accidents (a torn write, a restored backup, an
 //! entry under another's name). It does not hold off a program that runs as this user, which could as well write to this
 //! process.
 //!
@@ -75,20 +75,15 @@ impl Cache {
         Ok(Cache { folder: Arc::new(held.into()), max })
     }
 
-    /// The compiled module and the number of its functions; none if it is not there or is not what was sealed. An entry
-    /// that cannot be used is removed.
+    /// The compiled module and the number of its functions; none if it is not there or is not what was sealed. What cannot
+    /// be used is left alone: another process may be replacing it just now, and who compiles replaces it in any case.
     pub(super) fn get(&self, engine: &Engine, name: &str) -> Option<(Module, u64)> {
         let (seal, file) = (self.seal(name)?, self.artifact(name)?);
-        let module = self.unseal(seal, file).and_then(|(seal, file)| {
-            // SAFETY: the file was written by `put` of this user, and has not been changed since: by its seal, and because
-            // nobody else can enter the folder. It stays so while it is mapped: entries are replaced, never written to.
-            let module = unsafe { Module::deserialize_open_file(engine, file) };
-            Some((module.ok()?, seal.functions))
-        });
-        if module.is_none() {
-            self.remove(name);
-        }
-        module
+        let (seal, file) = self.unseal(seal, file)?;
+        // SAFETY: the file was written by `put` of this user, and has not been changed since: by its seal, and because
+        // nobody else can enter the folder. It stays so while it is mapped: entries are replaced, never written to.
+        let module = unsafe { Module::deserialize_open_file(engine, file) };
+        Some((module.ok()?, seal.functions))
     }
 
     /// Keeps a compiled module. What fails costs the next load its time and nothing else.

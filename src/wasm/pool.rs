@@ -158,9 +158,9 @@ impl<T> Pool<T> {
         }
     }
 
-    /// The instances that there are.
+    /// The instances that there are. Of two who each put one there and then ask, one at least hears of both.
     pub(super) fn warm(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.is_warm()).count()
+        self.slots.iter().filter(|slot| slot.warm.load(Ordering::SeqCst)).count()
     }
 
     /// The most instances at a time.
@@ -283,7 +283,7 @@ impl<T> Pool<T> {
     /// Whether to look there first.
     fn warm_up(&self, place: &Place<T>, warm: bool) {
         if let Some(slot) = self.slots.get(place.index) {
-            slot.warm.store(warm, Ordering::Relaxed);
+            slot.warm.store(warm, Ordering::SeqCst);
         }
     }
 

@@ -125,6 +125,38 @@ fn what_is_not_what_was_sealed_is_made_again() {
 }
 
 #[test]
+fn what_another_process_is_about_to_replace_is_left_to_it() {
+    let (mut setup, cache) = caching();
+    assert!(compiles(&setup, "replaced"));
+    let seal = file(&cache, ".seal");
+    let good = std::fs::read_to_string(&seal).unwrap();
+    // As it is between its two files: the new artifact beside the old seal.
+    std::fs::write(&seal, good.replace(good.lines().nth(3).unwrap(), &"0".repeat(64))).unwrap();
+    setup.settings.cache_size = 1;
+    assert!(compiles(&setup, "replaced"), "and is too large to be kept");
+    std::fs::write(&seal, good).unwrap();
+    assert!(!compiles(&setup, "replaced"));
+}
+
+#[test]
+fn what_belongs_to_another_user_is_not_used() {
+    let (mut setup, cache) = caching();
+    assert!(compiles(&setup, "foreign"));
+    let nobody = Some(65534);
+    for end in [".cwasm", ".seal"] {
+        if std::os::unix::fs::chown(file(&cache, end), nobody, None).is_ok() {
+            assert!(compiles(&setup, "foreign"), "{end}");
+            assert!(!compiles(&setup, "foreign"), "{end}: it was replaced");
+        }
+    }
+    // Whoever cannot give files away is not the one to whom this belongs.
+    setup.settings.cache_dir = Some("/".into());
+    setup.host.taken();
+    assert!(compiles(&setup, "foreign"));
+    assert!(setup.host.taken().iter().any(|record| record.contains("folder of this user")));
+}
+
+#[test]
 fn a_copy_of_an_artifact_is_hashed_and_then_believed() {
     let (setup, cache) = caching();
     assert!(compiles(&setup, "copied"));
