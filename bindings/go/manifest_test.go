@@ -91,7 +91,15 @@ func TestTheManifestOfTheDocumentation(t *testing.T) {
 		p.Execution.Timeout != "30s" || p.Execution.Fuel != 0 {
 		t.Errorf("%+v", p)
 	}
-	if *m.Wasm.Pool != (WasmPoolConfig{MaxInstances: 4, WaitTimeout: "5s"}) {
+	if *m.Wasm.Pool != (WasmPoolConfig{MaxInstances: 4, WaitTimeout: "5s", Snapshot: "off"}) {
+		t.Errorf("%+v", m.Wasm.Pool)
+	}
+	sameJSON(t, m, again(t, m))
+}
+
+func TestAPoolMayBeginFromASnapshot(t *testing.T) {
+	m := parsed(t, `{name: a, runtime: wasm, wasm: {module: a.wasm, pool: {snapshot: strict}}}`)
+	if m.Wasm.Pool.Snapshot != "strict" {
 		t.Errorf("%+v", m.Wasm.Pool)
 	}
 	sameJSON(t, m, again(t, m))
