@@ -23,7 +23,7 @@ type Manager struct {
 
 	mu     sync.Mutex // guards config and handle until Init
 	config *PluginConfig
-	begun  bool
+	used   bool // Init or Load was called: the handle stays
 	handle *handle
 }
 
@@ -65,19 +65,31 @@ func newManagerHandle(h *Host, config *PluginConfig) (*handle, error) {
 // then follows the changes. A plugin that fails stays in the List with its cause, and stops no other. Errors: those of a
 // source that cannot be used, though everything else is started and the manager runs; the end of ctx, likewise.
 func (m *Manager) Init(ctx context.Context, configs map[string]json.RawMessage) error {
-	m.mu.Lock()
-	if len(configs) > 0 && !m.begun {
-		made, err := newManagerHandle(m.host, m.config.withConfigs(configs))
-		if err != nil {
-			m.mu.Unlock()
-			return err
-		}
-		m.handle.close()
-		m.handle = made
+	if err := m.configure(configs); err != nil {
+		return err
 	}
-	m.begun = true
-	m.mu.Unlock()
 	return m.with(ctx, func(f *frame, manager unsafe.Pointer) error { return f.check(C.fp_manager_start(manager, f.c)) })
+}
+
+// configure makes the library's manager anew with more configs: it takes them only when it is made.
+func (m *Manager) configure(configs map[string]json.RawMessage) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	used := m.used
+	m.used = true
+	if len(configs) == 0 || m.handle.closed() {
+		return nil
+	}
+	if used {
+		return &Error{Status: StatusInvalidState, Message: "Init takes configs only before anything was loaded; give them to Load, or to NewManager."}
+	}
+	made, err := newManagerHandle(m.host, m.config.withConfigs(configs))
+	if err != nil {
+		return err
+	}
+	m.handle.close()
+	m.handle = made
+	return nil
 }
 
 // Load loads and starts the plugin in a folder, whose name is its identity; config nil: that of NewManager or Init. If it
@@ -87,6 +99,9 @@ func (m *Manager) Load(ctx context.Context, folder string, config json.RawMessag
 	if err != nil {
 		return "", &Error{Status: StatusInvalidArgument, Message: "The folder cannot be found: " + err.Error()}
 	}
+	m.mu.Lock()
+	m.used = true
+	m.mu.Unlock()
 	err = m.with(ctx, func(f *frame, manager unsafe.Pointer) error {
 		ptr, n := charsOf(whole)
 		text, textLen := chars(config)

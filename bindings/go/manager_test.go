@@ -134,6 +134,10 @@ func TestAManagerLoadsReloadsAndUnloadsByHand(t *testing.T) {
 	if _, err := m.Load(ctx, dir, nil); !errors.Is(err, ErrInvalidState) {
 		t.Error(err)
 	}
+	// Another manager would have to take the place of the one that has it.
+	if err := m.Init(ctx, map[string]json.RawMessage{"a": json.RawMessage(`1`)}); !errors.Is(err, ErrInvalidState) {
+		t.Error(err)
+	}
 	if err := m.ReloadPlugin(ctx, identity, nil, nil); err != nil {
 		t.Error(err)
 	}

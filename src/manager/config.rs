@@ -181,6 +181,15 @@ max_plugins: 7
     }
 
     #[test]
+    fn the_example_of_the_documentation_is_understood() {
+        let docs = include_str!("../../docs/manager.md");
+        let example = docs.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+        let (config, warnings) = Config::parse(example).unwrap();
+        assert_eq!((config.enabled, config.sources.len(), warnings.len()), (true, 1, 0));
+        assert_eq!(config.configs["bookmarks"]["token"], "${env:BOOKMARKS_TOKEN}");
+    }
+
+    #[test]
     fn what_is_not_said_has_its_default() {
         for text in ["", "{}", "plugins:", "drain_timeout: 0\nhot_reload:\nsources: []"] {
             let (config, _) = Config::parse(text).unwrap();

@@ -1,5 +1,5 @@
 /*
- * A folder of plugins that a test makes and edits: copies of the fixture in C.
+ * A folder of plugins that a test makes and edits, copies of the fixture in C, and a manager of it.
  */
 #ifndef FOLDERS_H
 #define FOLDERS_H
@@ -38,6 +38,45 @@ static void take_away(const char *identity) {
   unlink(format("%s/%s/plugin.yaml", root, identity));
   unlink(format("%s/%s/plugin.wasm", root, identity));
   rmdir(format("%s/%s", root, identity));
+}
+
+/* ---- Its manager ---- */
+
+static flowplug_host *host;
+
+static flowplug_manager *manager_with(const char *more) {
+  flowplug_manager *manager = NULL;
+  flowplug_error *error = NULL;
+  char *config = format("enabled: true\nsources: [{type: local, path: \"%s\"}]\n%s", root, more);
+  flowplug_status status = flowplug_manager_new(host, str(config), &manager, &error);
+  CHECK_ANSWER(answered(status, NULL, &error), FLOWPLUG_OK);
+  return manager;
+}
+
+static answer manager_start(flowplug_manager *manager) {
+  flowplug_error *error = NULL;
+  flowplug_status status = flowplug_manager_start(manager, NULL, &error);
+  return answered(status, NULL, &error);
+}
+
+static answer manager_stop(flowplug_manager *manager) {
+  flowplug_error *error = NULL;
+  flowplug_status status = flowplug_manager_stop(manager, NULL, &error);
+  return answered(status, NULL, &error);
+}
+
+static answer manager_list(flowplug_manager *manager) {
+  flowplug_bytes out = {NULL, 0, NULL};
+  flowplug_error *error = NULL;
+  flowplug_status status = flowplug_manager_list(manager, &out, &error);
+  return answered(status, &out, &error);
+}
+
+static answer manager_call(flowplug_manager *manager, const char *identity, const char *params) {
+  flowplug_bytes out = {NULL, 0, NULL};
+  flowplug_error *error = NULL;
+  flowplug_status status = flowplug_manager_call(manager, str(identity), FLOWPLUG_STR("command"), str(params), NULL, &out, &error);
+  return answered(status, &out, &error);
 }
 
 #endif

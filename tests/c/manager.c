@@ -35,41 +35,24 @@ static void on_event(void *data, flowplug_str json) {
   latch_add(&loaded_events);
 }
 
-static flowplug_host *host;
+/* A host call of plugin a's own call. */
+static flowplug_status inside_call, inside_health, inside_own_unload, inside_own_reload, inside_other_unload, inside_other_load;
 
-static flowplug_manager *manager_with(const char *more) {
-  flowplug_manager *manager = NULL;
-  flowplug_error *error = NULL;
-  char *config = format("enabled: true\nsources: [{type: local, path: \"%s\"}]\n%s", root, more);
-  flowplug_status status = flowplug_manager_new(host, str(config), &manager, &error);
-  CHECK_ANSWER(answered(status, NULL, &error), FLOWPLUG_OK);
-  return manager;
-}
-
-static answer manager_start(flowplug_manager *manager) {
-  flowplug_error *error = NULL;
-  flowplug_status status = flowplug_manager_start(manager, NULL, &error);
-  return answered(status, NULL, &error);
-}
-
-static answer manager_stop(flowplug_manager *manager) {
-  flowplug_error *error = NULL;
-  flowplug_status status = flowplug_manager_stop(manager, NULL, &error);
-  return answered(status, NULL, &error);
-}
-
-static answer manager_list(flowplug_manager *manager) {
+static void on_kv_get(void *data, flowplug_request request, const flowplug_caller *caller, flowplug_str key) {
+  (void)data, (void)caller, (void)key;
+  flowplug_manager *m = inside_manager;
+  flowplug_str nothing = {NULL, 0};
   flowplug_bytes out = {NULL, 0, NULL};
-  flowplug_error *error = NULL;
-  flowplug_status status = flowplug_manager_list(manager, &out, &error);
-  return answered(status, &out, &error);
-}
-
-static answer manager_call(flowplug_manager *manager, const char *identity, const char *params) {
-  flowplug_bytes out = {NULL, 0, NULL};
-  flowplug_error *error = NULL;
-  flowplug_status status = flowplug_manager_call(manager, str(identity), FLOWPLUG_STR("command"), str(params), NULL, &out, &error);
-  return answered(status, &out, &error);
+  inside_call = flowplug_manager_call(m, FLOWPLUG_STR("b"), FLOWPLUG_STR("command"), str(echo), NULL, &out, NULL);
+  flowplug_bytes_free(&out);
+  inside_health = flowplug_manager_health(m, FLOWPLUG_STR("a"), NULL, &out, NULL);
+  flowplug_bytes_free(&out);
+  inside_own_unload = flowplug_manager_unload(m, FLOWPLUG_STR("a"), NULL, NULL);
+  inside_own_reload = flowplug_manager_reload(m, FLOWPLUG_STR("a"), NULL, nothing, NULL, NULL);
+  inside_stop = flowplug_manager_stop(m, NULL, NULL);
+  inside_other_unload = flowplug_manager_unload(m, FLOWPLUG_STR("b"), NULL, NULL);
+  inside_other_load = flowplug_manager_load(m, str(format("%s/b", root)), nothing, NULL, NULL);
+  flowplug_request_ok(request, FLOWPLUG_STR("answered"));
 }
 
 /* ---- Tests ---- */
@@ -185,6 +168,28 @@ static void callbacks_of_a_manager_may_ask_it_and_not_wait_for_it(void) {
   CHECK_ANSWER(manager_stop(manager), FLOWPLUG_OK);
   flowplug_manager_free(manager);
   take_away("a");
+}
+
+static void callbacks_of_a_plugins_call_may_do_what_does_not_wait_for_it(void) {
+  put("a"), put("b");
+  flowplug_manager *manager = manager_with("hot_reload: false");
+  CHECK_ANSWER(manager_start(manager), FLOWPLUG_OK);
+  inside_manager = manager;
+  answer a = manager_call(manager, "a", "{\"content\":{\"do\":\"host\",\"fn\":\"kv_get\",\"args\":{\"key\":\"k\"}}}");
+  inside_manager = NULL;
+  CHECK_ANSWER(a, FLOWPLUG_OK);
+  CHECK_HAS(a.json, "answered");
+  CHECK_INT(inside_call, FLOWPLUG_OK);
+  CHECK_INT(inside_health, FLOWPLUG_OK);
+  CHECK_INT(inside_own_unload, FLOWPLUG_INVALID_STATE);
+  CHECK_INT(inside_own_reload, FLOWPLUG_INVALID_STATE);
+  CHECK_INT(inside_stop, FLOWPLUG_INVALID_STATE);
+  CHECK_INT(inside_other_unload, FLOWPLUG_OK);
+  CHECK_INT(inside_other_load, FLOWPLUG_OK);
+  CHECK_ANSWER(manager_call(manager, "b", echo), FLOWPLUG_OK);
+  CHECK_ANSWER(manager_stop(manager), FLOWPLUG_OK);
+  flowplug_manager_free(manager);
+  take_away("a"), take_away("b");
 }
 
 static void sources_of_a_later_version_say_so(void) {
@@ -348,12 +353,14 @@ int main(int argc, char **argv) {
   if (!mkdtemp(root)) abort();
   flowplug_host_api api = FLOWPLUG_HOST_API_INIT;
   api.event = on_event;
+  api.kv_get = on_kv_get;
   host = new_host(TRUSTED, &api);
   RUN(a_folder_is_started_called_edited_and_stopped);
   RUN(plugins_are_loaded_reloaded_and_unloaded_by_hand);
   RUN(a_reference_outlives_unloading_and_the_manager);
   RUN(a_manager_that_is_freed_stops_its_plugins);
   RUN(callbacks_of_a_manager_may_ask_it_and_not_wait_for_it);
+  RUN(callbacks_of_a_plugins_call_may_do_what_does_not_wait_for_it);
   RUN(sources_of_a_later_version_say_so);
   RUN(configs_that_are_wrong_say_where);
   RUN(garbage_is_refused);

@@ -136,3 +136,75 @@ fn what_is_edited_without_hot_reload_waits_for_a_reload() {
     manager.reload("a", None, "", &call()).unwrap();
     assert_eq!((ask(&manager, "a", "version").unwrap(), bench.host.all("reloaded").len()), ("\"2\"".to_owned(), 1));
 }
+
+/// A small generator, so that a run can be had again.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+#[test]
+fn however_a_folder_was_edited_the_manager_ends_as_the_disk_is() {
+    let bench = Bench::new();
+    let manager = bench.started("");
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let names: Vec<String> = (0..6).map(|n| format!("p{n}")).collect();
+    let aside = bench.root.join("aside");
+    fs::create_dir(&aside).unwrap();
+    let gone = |place: &std::path::Path| {
+        if place.is_symlink() {
+            fs::remove_file(place).unwrap()
+        } else if place.exists() {
+            fs::remove_dir_all(place).unwrap()
+        }
+    };
+    for step in 0..400 {
+        let place = bench.plugins().join(&names[dice.roll(6) as usize]);
+        let version = step.to_string();
+        match dice.roll(7) {
+            0 => gone(&place),
+            1 if place.exists() => fs::write(place.join("plugin.yaml"), "name: [").unwrap(),
+            2 if place.exists() => fs::write(place.join("plugin.wasm"), "half a modu").unwrap(),
+            3 => {
+                let target = put(&aside.join(&version), &version, "");
+                gone(&place);
+                symlink(target, &place).unwrap();
+            }
+            4 => {
+                let whole = put(&bench.plugins().join(".new"), &version, "");
+                gone(&place);
+                fs::rename(whole, &place).unwrap();
+            }
+            _ => drop(put(&place, &version, "")),
+        }
+        if dice.roll(40) == 0 {
+            bench.host.wait_for_any();
+        }
+    }
+    // Half of them end well, the others not at all.
+    for (n, name) in names.iter().enumerate() {
+        let place = bench.plugins().join(name);
+        gone(&place);
+        if n % 2 == 0 {
+            put(&place, &format!("last {n}"), "");
+        }
+    }
+    for (n, name) in names.iter().enumerate() {
+        let is_as_the_disk = || match ask(&manager, name, "version") {
+            Ok(version) => n % 2 == 0 && version == format!("\"last {n}\""),
+            Err(e) => n % 2 == 1 && e.kind() == Kind::NotFound,
+        };
+        let began = std::time::Instant::now();
+        while !is_as_the_disk() {
+            assert!(began.elapsed() < crate::support::SOON, "{name}: {:?} {}", ask(&manager, name, "version"), row(&manager, name));
+            bench.host.wait_for_any();
+        }
+    }
+    manager.stop(None).unwrap();
+}
