@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::{Value, json};
 
@@ -27,6 +27,7 @@ mod workers;
 
 pub use config::Config;
 use entry::{Bound, Entry, Row, not_found};
+use start::Lifecycle;
 use workers::Workers;
 
 /// A manager of plugins. Any number of threads may use it at once. Dropped, it stops its plugins in the background, without
@@ -45,8 +46,8 @@ struct Inner {
     workers: Arc<Workers>,
     /// Set when it stops: whatever is under way ends.
     ending: Cancel,
-    /// Held while it starts, and while it stops.
-    lifecycle: Mutex<()>,
+    /// Taken while it starts, and while it stops.
+    lifecycle: Lifecycle,
 }
 
 #[derive(Default)]
@@ -100,7 +101,7 @@ impl Manager {
             registry: RwLock::default(),
             workers: Workers::new(),
             ending: Cancel::new(),
-            lifecycle: Mutex::new(()),
+            lifecycle: Lifecycle::default(),
         };
         Manager { inner: Arc::new(inner) }
     }

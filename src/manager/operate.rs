@@ -106,7 +106,8 @@ impl Inner {
         if !before.is_empty() {
             return Ok(before);
         }
-        self.config.configs.get(&turn.identity).map_or(Ok(String::new()), |config| env::expand(config).map(|value| value.to_string()))
+        let own = self.config.configs.get(&turn.identity).filter(|config| !config.is_null());
+        own.map_or(Ok(String::new()), |config| env::expand(config).map(|value| value.to_string()))
     }
 
     /// See [`Manager::reload`](super::Manager::reload).

@@ -1,7 +1,8 @@
 //! The start of everything, and its end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -17,7 +18,7 @@ impl Inner {
     /// See [`Manager::start`](super::Manager::start).
     pub(super) fn start(self: &Arc<Self>, call: &Call) -> Result<()> {
         self.environment.check_open()?;
-        let _starting = self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner);
+        let _starting = self.lifecycle.take(&call.deadline).ok_or_else(busy)?;
         {
             let mut registry = self.registry_mut();
             match registry.phase {
@@ -131,7 +132,8 @@ impl Inner {
         if !self.end() {
             return Ok(());
         }
-        let _stopping = self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner);
+        // A start under way has heard that it is to end.
+        let _stopping = self.lifecycle.take(&ended_after(drain)).ok_or_else(not_ended)?;
         self.sources.iter().for_each(|source| source.close());
         let entries: Vec<Arc<Entry>> = self.registry().entries.values().cloned().collect();
         std::thread::scope(|scope| {
@@ -146,8 +148,7 @@ impl Inner {
             }
         });
         if !self.workers.wait_idle(&Deadline::after(ENDED_WITHIN)) {
-            let message = "A plugin of the manager has not ended yet: a callback has not returned. Stop the manager again.";
-            return Err(Error::new(Kind::Timeout, message));
+            return Err(not_ended());
         }
         let mut registry = self.registry_mut();
         registry.phase = Phase::Stopped;
@@ -193,7 +194,53 @@ impl Inner {
 }
 
 /// How long what was cancelled may take to end.
-const ENDED_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+const ENDED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Whether the manager is being started or stopped.
+#[derive(Default)]
+pub(super) struct Lifecycle {
+    taken: Mutex<bool>,
+    freed: Condvar,
+}
+
+/// Ends with what it stands for.
+struct Taken<'a>(&'a Lifecycle);
+
+impl Lifecycle {
+    /// Waits until it is neither; none if that takes longer.
+    fn take(&self, deadline: &Deadline) -> Option<Taken<'_>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        while *taken {
+            let left = deadline.remaining().unwrap_or(Duration::from_secs(3600));
+            if left.is_zero() {
+                return None;
+            }
+            taken = self.freed.wait_timeout(taken, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *taken = true;
+        Some(Taken(self))
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.freed.notify_all();
+    }
+}
+
+fn busy() -> Error {
+    Error::new(Kind::Timeout, "The manager is being started or stopped by another call, which has not ended in time.")
+}
+
+fn not_ended() -> Error {
+    Error::new(Kind::Timeout, "A plugin of the manager has not ended yet: a callback has not returned. Stop the manager again.")
+}
+
+/// The moment by which what was told to end has to have ended.
+fn ended_after(drain: &Deadline) -> Deadline {
+    drain.remaining().map_or(const { Deadline::never() }, |left| Deadline::after(left + ENDED_WITHIN))
+}
 
 fn end_entry(entry: &Entry, drain: &Deadline) {
     let stop = |entry: &Entry| entry.plugin().map_or(Ok(()), |plugin| plugin.stop(drain));

@@ -1,4 +1,5 @@
-//! The threads that start plugins and follow their changes: as many as there are processors, while there is work.
+//! The threads that start plugins and follow their changes, while there is work: two for each processor, and eight at least,
+//! because most of what they do is wait, for a process that starts or for calls that drain.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +25,8 @@ struct State {
 
 impl Workers {
     pub(super) fn new() -> Arc<Self> {
-        let max = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let max = (2 * processors).max(8);
         Arc::new(Workers { max, state: Mutex::default(), idle: Condvar::new() })
     }
 

@@ -5,7 +5,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::Result;
 use crate::manifest::{FILE_NAME, Manifest};
 use crate::source::Found;
 
@@ -56,8 +55,7 @@ pub(super) struct Print {
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) path: PathBuf,
-    /// The manifest when it was read last.
-    read: Option<Stamp>,
+    /// That of the manifest when it was read last.
     artifact: Option<PathBuf>,
     /// How often a writer has closed one of them: a program that is still open for writing cannot be run.
     pub(super) closed: u64,
@@ -65,20 +63,12 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn new(path: PathBuf) -> Self {
-        Folder { path, read: None, artifact: None, closed: 0 }
+        Folder { path, artifact: None, closed: 0 }
     }
 
-    /// How the folder stands.
-    pub(super) fn print(&mut self) -> Print {
-        let file = self.path.join(FILE_NAME);
-        let manifest = Stamp::of(&file);
-        // Read anew only where it is another; one that cannot be read leaves the artifact that was known.
-        if manifest != self.read {
-            self.read = manifest;
-            if let Ok(manifest) = Manifest::read(&file, false) {
-                self.artifact = artifact(&manifest);
-            }
-        }
+    /// How the folder stands. Reads no file: what is written all the time costs next to nothing.
+    pub(super) fn print(&self) -> Print {
+        let manifest = Stamp::of(&self.path.join(FILE_NAME));
         Print { manifest, artifact: self.artifact.as_deref().and_then(Stamp::of), closed: self.closed }
     }
 
@@ -92,10 +82,16 @@ impl Folder {
         self.artifact.as_deref().and_then(Path::parent).filter(|folder| *folder != self.path).map(Path::to_owned)
     }
 
-    /// What is in it.
-    pub(super) fn found(&self, identity: &str) -> Found {
-        let manifest: Result<_> = Manifest::read(&self.path.join(FILE_NAME), false);
-        Found { identity: identity.to_owned(), folder: self.path.clone(), manifest: manifest.map(Arc::new) }
+    /// What is in it, and whether it has another artifact than was known, which then counts from here on. A manifest that
+    /// cannot be read leaves the one that was known.
+    pub(super) fn found(&mut self, identity: &str) -> (Found, bool) {
+        let manifest = Manifest::read(&self.path.join(FILE_NAME), false).map(Arc::new);
+        let known = self.artifact.clone();
+        if let Ok(manifest) = &manifest {
+            self.artifact = artifact(manifest);
+        }
+        let another = self.artifact != known;
+        (Found { identity: identity.to_owned(), folder: self.path.clone(), manifest }, another)
     }
 }
 

@@ -78,9 +78,10 @@ impl Source for Local {
         let mut found = Vec::new();
         for (identity, path) in plugin_folders(&self.path).map_err(|e| unreadable(&self.path, &e))? {
             let mut folder = Folder::new(path);
-            // Its print first: what is written after it is a change.
+            // Read for its artifact, then its print, then read again: what is written after the print is a change.
+            folder.found(&identity);
             let print = folder.print();
-            found.push(folder.found(&identity));
+            found.push(folder.found(&identity).0);
             told.insert(identity, Told::new(folder, Some(print)));
         }
         self.state().told = told;

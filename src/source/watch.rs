@@ -77,7 +77,12 @@ impl Told {
             return None;
         }
         let change = if print.is_some() {
-            let found = self.folder.found(identity);
+            let (found, another) = self.folder.found(identity);
+            if another {
+                // The new artifact has to be at rest, too.
+                self.pending = Some(Pending { print: Some(self.folder.print()), since: now });
+                return None;
+            }
             if found.manifest.is_err() && rested < patience {
                 return None;
             }
