@@ -104,6 +104,26 @@ fn a_program_and_a_module_take_each_others_place() {
 }
 
 #[test]
+fn a_process_that_crashed_is_back_and_counted() {
+    let bench = Bench::new();
+    bench.copy("fixture-grpc-go", "fixture");
+    let manager = bench.started("config: {fixture: {n: 1}}");
+    let command = |content: &str| {
+        let (params, mut answer) = (format!("{{\"content\": {content}}}"), Vec::new());
+        manager.call("fixture", "command", params.as_bytes(), &call(), &mut answer).map(|()| String::from_utf8(answer).unwrap())
+    };
+    let crashed = command("{\"do\": \"crash\"}").unwrap_err();
+    assert_eq!(crashed.kind(), Kind::Unavailable, "{crashed}");
+    bench.host.wait_for("restarted", "fixture");
+    assert!(command("{\"do\": \"config\"}").unwrap().contains('1'), "its config came with it");
+    let seen = row(&manager, "fixture");
+    assert_eq!((&seen["state"], &seen["restarts"]), (&json!("running"), &json!(1)), "{seen}");
+    let metrics = manager.metrics().unwrap();
+    assert!(metrics.contains("flowplug_restarts_total{plugin=\"fixture\"} 1\n"), "{metrics}");
+    manager.stop(None).unwrap();
+}
+
+#[test]
 fn five_hundred_plugins_come_at_once() {
     let bench = Bench::new();
     let manager = bench.started("max_plugins: 0");
