@@ -227,7 +227,7 @@ impl Inner {
         }
         call.deadline = call.deadline.at_most(self.context.grants().timeout);
         // From here on, so that the plugin's host calls and this call end together.
-        call.deadline.moment();
+        call.deadline.begin();
         let place = self.calls.enter(name, &call)?;
         Ok(Ready { request, call, place, queued })
     }

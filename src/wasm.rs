@@ -156,7 +156,7 @@ impl Plugin {
         if compiled.initialised {
             interface.start = None;
         }
-        deadline.moment();
+        deadline.begin();
         let due = Due { call, running: Running::Own(""), deadline: deadline.at_most(grants.timeout) };
         let blueprint = Blueprint::new(machine, &compiled.module, interface, Arc::clone(&context), due.current())?;
         let config = manifest.wasm.as_ref();
@@ -287,7 +287,7 @@ impl Plugin {
     #[cold]
     fn prepare(&self, lease: &mut Lease<'_>, config: &str, due: &Due<'_>) -> Result<()> {
         // Making an instance, `init` and the call share one clock.
-        due.deadline.moment();
+        due.deadline.begin();
         let mut make = || {
             let instance = lease.instance(due)?;
             if instance.needs_init() {

@@ -67,6 +67,12 @@ impl Deadline {
         (self.limit != NEVER).then(|| Duration::from_nanos(self.limit))
     }
 
+    /// Starts the clock if it does not run yet.
+    #[inline]
+    pub fn begin(&self) {
+        self.started();
+    }
+
     /// Starts the clock if it does not run yet and returns the moment; none if there is no bound (or it is too far away to name).
     pub fn moment(&self) -> Option<Instant> {
         let left = self.remaining()?;
@@ -89,6 +95,7 @@ impl Deadline {
     }
 
     /// When it is over, by the clock, which runs from here on.
+    #[inline]
     fn started(&self) -> Option<u64> {
         match self.at.load(Ordering::Relaxed) {
             0 => self.start(),

@@ -83,7 +83,7 @@ impl Plugin {
         let function = version.resolve(name).map_err(|e| self.attribute(e, name))?;
         let (environment, readers) = (&self.origin.environment, self.current.readers());
         // The wait for a thread is part of the call.
-        call.deadline.moment();
+        call.deadline.begin();
         let begun = version.runner.call_async(&version.manifest.provides, function, name, &params, &call);
         let (plugin, name, runtime) = (self.clone(), name.to_owned(), environment.handle().clone());
         let Some(begun) = begun else {

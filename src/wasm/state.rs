@@ -139,7 +139,7 @@ impl State {
         self.call.look(&self.context)?;
         // A callback may block: the clock must run before it does.
         self.call.armed = true;
-        self.call.deadline.moment();
+        self.call.deadline.begin();
         let call = &self.call;
         let function = match call.running {
             Running::Function(place) => self.interface.functions.get(place).map_or("", |export| &*export.name),
