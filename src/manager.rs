@@ -67,7 +67,8 @@ enum Phase {
 
 impl std::fmt::Debug for Manager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Manager").field("config", &self.inner.config).finish_non_exhaustive()
+        // Not the config: there may be secrets in it.
+        f.debug_struct("Manager").field("sources", &self.inner.sources).finish_non_exhaustive()
     }
 }
 

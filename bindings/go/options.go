@@ -93,7 +93,7 @@ func TrustJSON() FunctionOption { return func(o *functionOptions) { o.trustJSON 
 
 // Event is something that happened to a plugin.
 type Event struct {
-	Type            string         `json:"type"` // loaded, started, start_failed, reloaded, reload_failed, crashed, stopping, stopped, emitted, audit
+	Type            string         `json:"type"` // "loaded", "reloaded", "crashed", ...: docs/events.md has them all
 	Time            time.Time      `json:"time"`
 	Plugin          string         `json:"plugin"`
 	State           PluginState    `json:"state,omitempty"`

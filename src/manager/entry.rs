@@ -33,6 +33,8 @@ pub(super) struct Row {
     pub(super) config: String,
     /// Why it could not be loaded, or its newest version; empty where nothing is wrong.
     pub(super) last_error: String,
+    /// Nobody was told yet that it was discovered.
+    pub(super) new: bool,
     /// It has no place among the plugins: there are as many as there may be.
     pub(super) refused: bool,
 }

@@ -192,8 +192,7 @@ impl Inner {
             return;
         }
         let Change::Updated(found) = change else { return };
-        if let Ok(Some(entry)) = self.admit(&identity, row_of(&found, source)) {
-            self.event_discovered(&found.identity);
+        if let Ok(Some(entry)) = self.admit(&identity, Row { new: true, ..row_of(&found, source) }) {
             self.follow(&entry, source, Change::Updated(found));
         }
     }
@@ -212,6 +211,9 @@ impl Inner {
     fn apply(&self, turn: &Turn, source: usize, change: Change) {
         let call = Call { cancel: Some(self.ending.clone()), ..Call::new(Deadline::never()) };
         let owner = turn.row().source;
+        if std::mem::take(&mut turn.row_mut().new) {
+            self.event_discovered(&turn.identity);
+        }
         // What fails is told and stays in the list; the source says when there is something else to try.
         let _told = match change {
             Change::Updated(found) if owner == Some(source) || self.adopt(turn, source, &found) => {
