@@ -105,8 +105,12 @@ impl Changing<'_> {
     pub(super) fn exchange<T>(&self, serial: u32, exchange: impl FnOnce() -> T) -> Result<T> {
         let mut log = self.0.log();
         log.check_lost(serial)?;
-        self.0.advance_under(&log, &[State::Running, State::Error], State::Running).map_err(|_| stopped())?;
+        if !matches!(self.0.state(), State::Running | State::Error) {
+            return Err(stopped());
+        }
         let exchanged = exchange();
+        // After it: who finds the plugin running finds a version that is.
+        self.0.state.store(State::Running as u8, Ordering::Release);
         let anew = log.changing != Some(What::Restart);
         log.supervision.runs(anew);
         *log = Log {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use flowplug::call::Deadline;
@@ -31,10 +32,19 @@ struct Load<'a> {
     calls: u64,
     read: fn(&Value) -> u64,
     params: &'static [u8],
+    /// Two of the threads call asynchronously.
+    asynchronous: bool,
 }
 
 impl Load<'_> {
-    /// Calls from 8 threads, half of them by a function that was found once, while each version takes the place of the one
+    fn called_async(&self) -> Vec<u8> {
+        let (sender, answered) = channel();
+        let done = move |answer| sender.send(answer).unwrap();
+        self.plugin.call_async("command", self.params.to_vec(), call(), done).unwrap();
+        answered.recv_timeout(LONG).unwrap().unwrap()
+    }
+
+    /// Calls from 8 threads, half of them by a function that was found once, two of them perhaps asynchronously, while each version takes the place of the one
     /// before it; the number of calls that were answered.
     fn run(&self, versions: impl Iterator<Item = (u64, Arc<Manifest>)> + Send) -> u64 {
         let (done, answered, current) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
@@ -47,10 +57,10 @@ impl Load<'_> {
                     while !done.load(Ordering::SeqCst) || answered.load(Ordering::SeqCst) < self.calls {
                         let before = current.load(Ordering::SeqCst);
                         let mut answer = Vec::new();
-                        if thread % 2 == 0 {
-                            self.plugin.enter().call_resolved(&found, self.params, &call(), &mut answer).unwrap();
-                        } else {
-                            self.plugin.call("command", self.params, &call(), &mut answer).unwrap();
+                        match thread % 4 {
+                            3 if self.asynchronous => answer = self.called_async(),
+                            0 | 2 => self.plugin.enter().call_resolved(&found, self.params, &call(), &mut answer).unwrap(),
+                            _ => self.plugin.call("command", self.params, &call(), &mut answer).unwrap(),
                         }
                         let version = (self.read)(&serde_json::from_slice(&answer).unwrap());
                         assert!(version >= before.max(last), "version {version} answers after {before} was there and {last} answered");
@@ -101,7 +111,7 @@ fn reloads_under_load_lose_no_call() {
         assert_eq!(module, [2, 1][(version % 2) as usize], "one whole version");
         version
     };
-    let load = Load { plugin: &plugin, calls: 0, read, params: b"{}" };
+    let load = Load { plugin: &plugin, calls: 0, read, params: b"{}", asynchronous: false };
     let start = Instant::now();
     let versions = |from: u64, to: u64| (from..=to).map(|n| (n, manifests[(n + 1) as usize % 2].clone()));
     let warm = load.run(versions(1, reloads / 4));
@@ -133,6 +143,9 @@ fn reloads_under_load_cross_the_runtimes() {
         assert_eq!(from_wasm, version % 2 == 0, "one whole version");
         version
     };
-    let load = Load { plugin: &plugin, calls: 0, read, params: br#"{"content": {"do": "config"}}"# };
-    load.run((1..=count("FLOWPLUG_SOAK_CROSSINGS", 8)).map(|n| (n, if n % 2 == 0 { wasm.clone() } else { process.clone() })));
+    let load = Load { plugin: &plugin, calls: 0, read, params: br#"{"content": {"do": "config"}}"#, asynchronous: true };
+    let crossings = count("FLOWPLUG_SOAK_CROSSINGS", 8);
+    let start = Instant::now();
+    let answered = load.run((1..=crossings).map(|n| (n, if n % 2 == 0 { wasm.clone() } else { process.clone() })));
+    println!("reload: {crossings} reloads across the runtimes under {answered} calls in {:?}", start.elapsed());
 }
