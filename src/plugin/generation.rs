@@ -31,6 +31,8 @@ impl std::fmt::Debug for Origin {
 /// A version: its manifest, what it was granted, its config, and what runs of it.
 #[derive(Debug)]
 pub(super) struct Generation {
+    /// The context's, at hand for each call.
+    serial: u32,
     pub(super) manifest: Arc<Manifest>,
     pub(super) context: Arc<PluginContext>,
     pub(super) requests: Vec<Request>,
@@ -59,13 +61,13 @@ impl Generation {
         }
         let on_exit = shared.on_exit(&context, restart(&manifest));
         let runner = Runner::load(environment.settings(), environment.handle(), &manifest, context.clone(), on_exit, &call)?;
-        Ok(Generation { manifest, context, requests, runner, config: Mutex::new("".into()) })
+        Ok(Generation { serial: context.serial(), manifest, context, requests, runner, config: Mutex::new("".into()) })
     }
 
     /// A number that no other version of any plugin has.
     #[inline]
     pub(super) fn serial(&self) -> u32 {
-        self.context.serial()
+        self.serial
     }
 
     /// What happens when its process ends; none: it has no process.
