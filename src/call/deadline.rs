@@ -13,7 +13,7 @@ use crate::sys::{clock, coarse_clock};
 pub struct Deadline {
     /// Nanoseconds; [`NEVER`]: no bound.
     limit: u64,
-    /// By the [clock](sys::clock); 0 until somebody asks.
+    /// By the [clock]; 0 until somebody asks.
     at: AtomicU64,
 }
 
