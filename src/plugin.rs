@@ -101,7 +101,7 @@ impl Plugin {
         let _changing = self.shared.change(What::Start)?;
         let state = self.state();
         if state != State::Loading {
-            return Err(self.wrong_state("started", state));
+            return Err(self.wrong_state("started").1);
         }
         let version = self.current.load();
         let text = version.configure(config, &call.deadline)?;
@@ -113,7 +113,7 @@ impl Plugin {
             return Err(e);
         }
         self.shared.log().started = Some((Instant::now(), SystemTime::now()));
-        self.shared.advance(&[State::Loading], State::Running).map_err(|found| self.wrong_state("started", found))?;
+        self.shared.advance(&[State::Loading], State::Running).map_err(|_| self.wrong_state("started").1)?;
         self.event("started", None);
         Ok(())
     }
@@ -247,23 +247,25 @@ impl Plugin {
         }
     }
 
+    /// Why the plugin cannot be started, reloaded or called in its state, which is read once more: a restart may have ended
+    /// meanwhile, and only under the lock does what is known belong to the state.
     #[cold]
-    fn wrong_state(&self, what: &str, state: State) -> Error {
+    fn wrong_state(&self, what: &str) -> (State, Error) {
+        let (state, cause, crashed, supervised) = {
+            let log = self.shared.log();
+            (self.state(), log.last_error.clone(), log.crashed, log.supervision.hint())
+        };
         let hint = match state {
             State::Loading => "start it first",
             State::Running => "it runs already",
             State::Stopping | State::Stopped => "load it anew",
             State::Error => "see its last error; reload it, or stop it and load it anew",
         };
-        let (cause, crashed, supervised) = {
-            let log = self.shared.log();
-            (log.last_error.clone(), log.crashed, log.supervision.hint())
-        };
         let hint = supervised.as_deref().filter(|_| state == State::Error).unwrap_or(hint);
         let cause = if state == State::Error && !cause.is_empty() { format!(" ({cause})") } else { String::new() };
         // A process that ended is not the caller's mistake.
         let kind = if state == State::Error && crashed { Kind::Unavailable } else { Kind::InvalidState };
-        Error::new(kind, format!("The plugin cannot be {what} in the state {:?}: {hint}{cause}.", state.name()))
+        (state, Error::new(kind, format!("The plugin cannot be {what} in the state {:?}: {hint}{cause}.", state.name())))
     }
 
     fn event(&self, kind: &str, cause: Option<&str>) {

@@ -200,7 +200,8 @@ fn understand(status: &Status) -> Option<Error> {
     let local = std::error::Error::source(status).is_some();
     let (kind, text) = match code {
         Code::DeadlineExceeded => (Kind::Timeout, "The plugin did not answer before the deadline of the call.".to_owned()),
-        Code::Cancelled if local || said == "Timeout expired" => {
+        // The plugin gave up the stream at its deadline, or we did; not that the connection went away under the call.
+        Code::Cancelled if said.starts_with("h2 protocol error") || said == "Timeout expired" => {
             (Kind::Timeout, "The plugin did not answer before the deadline of the call.".to_owned())
         }
         _ if local => return None,

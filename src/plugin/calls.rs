@@ -121,9 +121,14 @@ impl Plugin {
 
     #[inline]
     fn check_running(&self, function: &str) -> Result<()> {
-        match self.state() {
-            State::Running => Ok(()),
-            state => Err(self.attribute(self.wrong_state("called", state), function)),
+        if self.state() == State::Running { Ok(()) } else { self.not_running(function) }
+    }
+
+    #[cold]
+    fn not_running(&self, function: &str) -> Result<()> {
+        match self.wrong_state("called") {
+            (State::Running, _) => Ok(()),
+            (_, e) => Err(self.attribute(e, function)),
         }
     }
 

@@ -32,7 +32,7 @@ impl Plugin {
         let changing = self.shared.change(What::Reload)?;
         let state = self.state();
         if !matches!(state, State::Running | State::Error) {
-            return Err(self.wrong_state("reloaded", state));
+            return Err(self.wrong_state("reloaded").1);
         }
         let kept = self.current.load().config();
         let config = if config.is_empty() { kept.as_bytes() } else { config };

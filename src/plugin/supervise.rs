@@ -21,6 +21,9 @@ const HEALTHY: Duration = Duration::from_secs(60);
 /// How soon it is looked again whether a reload that is in progress has taken the place of a restart.
 const RELOADING: Duration = Duration::from_millis(100);
 
+/// How long the last calls of a process that is gone may take to learn it; what takes longer ends with `cancelled`.
+const LEARNED: Duration = Duration::from_secs(5);
+
 /// The plugins of this process that are started again at once: each holds a thread of its host's until it runs.
 static TRIES: Semaphore = Semaphore::const_new(8);
 
@@ -155,8 +158,8 @@ impl Plugin {
         match self.bring_up(manifest, config.as_bytes(), &call).and_then(|next| self.exchange(next, &changing)) {
             Ok((old, _)) => {
                 self.event("restarted", None);
-                // What is left of it: its folder.
-                old.runner.stop(&Deadline::after(Duration::ZERO));
+                // What is left of it: its folder, and calls that are about to learn that it is gone.
+                old.runner.stop(&Deadline::after(LEARNED));
             }
             // It was stopped, or a reload takes its place; where that fails, this goes on.
             Err(e) if e.kind() == Kind::Cancelled => self.restart_later(crashed, RELOADING),
