@@ -44,8 +44,8 @@ impl Load<'_> {
         answered.recv_timeout(LONG).unwrap().unwrap()
     }
 
-    /// Calls from 8 threads, half of them by a function that was found once, two of them perhaps asynchronously, while each version takes the place of the one
-    /// before it; the number of calls that were answered.
+    /// Calls from 8 threads, half of them by a function that was found once, two of them perhaps asynchronously, while each
+    /// version takes the place of the one before it; the number of calls that were answered.
     fn run(&self, versions: impl Iterator<Item = (u64, Arc<Manifest>)> + Send) -> u64 {
         let (done, answered, current) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
