@@ -4,7 +4,7 @@
 //! reaches it directly: it goes through a [`Caller`], which applies the grants, namespaces the keys and bounds the answers.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::Value;
@@ -64,6 +64,7 @@ pub struct PluginContext {
     event_rate: Rate,
     connections: Connections,
     audit: Audit,
+    memory: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for PluginContext {
@@ -89,6 +90,7 @@ impl PluginContext {
             event_rate,
             connections: Connections::default(),
             audit: Audit::default(),
+            memory: Arc::default(),
         })
     }
 
@@ -105,6 +107,11 @@ impl PluginContext {
     /// What it was granted.
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// Bytes of the linear memories of its instances, as they are counted there.
+    pub fn memory(&self) -> &Arc<AtomicU64> {
+        &self.memory
     }
 
     /// What the embedded HTTP client keeps open for it.

@@ -13,6 +13,7 @@ use crate::call::{Call, Cancel, Deadline, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::host::{Host, Level, LogRecord};
 use crate::manifest::Manifest;
+use crate::plugin::metrics::{self, Measures};
 use crate::plugin::{Environment, Plugin};
 use crate::policy::Policy;
 use crate::source::{self, Source};
@@ -172,10 +173,13 @@ impl Manager {
         Ok(json!({"ready": false, "last_error": last_error, "uptime_ns": 0, "state": state.name(), "restarts": 0}))
     }
 
-    /// Prometheus text.
+    /// Prometheus text of its plugins.
     pub fn metrics(&self) -> Result<String> {
-        let list = self.list()?;
-        Ok(report::metrics(list.as_array().map_or(&[], Vec::as_slice)))
+        self.inner.check_open()?;
+        let entries: Vec<Arc<Entry>> = self.inner.registry().entries.values().cloned().collect();
+        // One that failed is there too, and is not up.
+        let measures = |entry: &Entry| entry.plugin().map_or_else(|_| Measures::default(), |plugin| plugin.measures());
+        Ok(metrics::text(entries.iter().map(|entry| (entry.identity.clone(), measures(entry)))))
     }
 
     /// Ends whatever is under way, follows no change any more, drains and stops all plugins, all at once. No drain: that of

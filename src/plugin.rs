@@ -4,6 +4,7 @@
 //! at once and is told to the host as an event.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
@@ -21,6 +22,7 @@ mod calls;
 mod environment;
 mod generation;
 mod info;
+pub mod metrics;
 mod reload;
 mod state;
 mod supervise;
@@ -28,6 +30,7 @@ mod supervise;
 pub use calls::{Entered, Resolved};
 pub use environment::Environment;
 use generation::{Generation, Origin};
+use metrics::{Measures, Meter};
 pub use state::State;
 use state::{Over, Shared, What};
 
@@ -41,6 +44,7 @@ pub struct Plugin {
     /// The version that calls find.
     current: Swap<Generation>,
     shared: Arc<Shared>,
+    meter: Meter,
 }
 
 /// What is known of a plugin without asking it.
@@ -75,7 +79,7 @@ impl Plugin {
         let origin = Origin { environment: environment.clone(), host, policy: policy.clone(), identity: identity.to_owned() };
         let shared = Arc::new(Shared::new());
         let first = Generation::load(&origin, &shared, manifest, call).map_err(|e| e.with_plugin(identity))?;
-        let plugin = Arc::new(Plugin { origin, current: Swap::new(Arc::new(first)), shared });
+        let plugin = Arc::new(Plugin { origin, current: Swap::new(Arc::new(first)), shared, meter: Meter::default() });
         plugin.shared.log().supervision.plugin = Arc::downgrade(&plugin);
         if let Err(closed) = environment.add(&plugin) {
             plugin.stop_now();
@@ -168,6 +172,18 @@ impl Plugin {
             calls: visits.counted,
             in_flight: visits.inside,
         }
+    }
+
+    /// What there is to count of it.
+    pub fn measures(&self) -> Measures {
+        let (version, visits, up) = (self.current.load(), self.current.visits(), self.state() == State::Running);
+        let memory = match version.runner.pid() {
+            Some(pid) => sys::resident(pid).filter(|_| up),
+            None => Some(self.shared.versions().iter().map(|version| version.memory().load(Ordering::Relaxed)).sum()),
+        };
+        let (calls, in_flight, pool) = (visits.counted, visits.inside, version.runner.stats());
+        let restarts = u64::from(self.shared.log().supervision.restarts);
+        Measures { up, calls, in_flight, restarts, memory, pool, counts: self.meter.read() }
     }
 
     /// Those who are calling it. What a call may be using can be retired there.

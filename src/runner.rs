@@ -135,6 +135,14 @@ impl Runner {
         }
     }
 
+    /// The process, where it is one.
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            Runner::Wasm(_) => None,
+            Runner::Grpc(plugin) => Some(plugin.pid()),
+        }
+    }
+
     /// The instances of a module; none for a process.
     pub fn stats(&self) -> Option<Stats> {
         match self {

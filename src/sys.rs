@@ -142,6 +142,13 @@ pub fn reopened(folder: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
 }
 
+/// Bytes of memory that a process has resident; none if it is gone.
+pub fn resident(pid: i32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
+    Some(kib.trim().parse::<u64>().ok()? * 1024)
+}
+
 /// Whether this process is a child made by `fork` of the one that first asked: its threads are gone, its locks may be
 /// held by nobody, and nothing of this library works in it.
 pub fn forked() -> bool {
@@ -198,6 +205,12 @@ mod tests {
             assert_eq!(open_regular(&folder.join(other)).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{other}");
         }
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_memory_of_a_process_is_known_while_it_is_there() {
+        assert!(resident(i32::try_from(std::process::id()).unwrap()).unwrap() > 1 << 20);
+        assert_eq!(resident(-1), None);
     }
 
     #[test]

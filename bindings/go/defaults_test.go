@@ -81,3 +81,46 @@ func TestAFileOfCertificatesIsReadWhenTheHostIsMade(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestMetrics(t *testing.T) {
+	h := newTestHost(t)
+	wasm, grpc := started(t, h, "m/wasm", manifestOf(t, wasmFixture), ""), started(t, h, "m/grpc", manifestOf(t, grpcFixture), "")
+	for _, r := range []*Runner{wasm, grpc} {
+		for range 10 {
+			called(t, r, asks("kv_get", `{"key":"k"}`))
+		}
+		if _, err := r.Call(t.Context(), "no_such_function", nil); err == nil {
+			t.Error("there is such a function")
+		}
+	}
+	var text strings.Builder
+	if err := h.Metrics(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"flowplug_plugin_up{plugin=\"m/wasm\"} 1\n",
+		"flowplug_calls_in_flight{plugin=\"m/grpc\"} 0\n",
+		"flowplug_call_errors_total{plugin=\"m/wasm\",code=\"unknown_function\"} 1\n",
+		"flowplug_call_errors_total{plugin=\"m/grpc\",code=\"unknown_function\"} 1\n",
+		"flowplug_call_duration_seconds_count{plugin=\"m/grpc\"} 1",
+		"flowplug_instances{plugin=\"m/wasm\",state=\"idle\"} 1\n",
+		"# TYPE flowplug_call_duration_seconds histogram\n",
+	} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, text.String())
+		}
+	}
+	for _, line := range strings.Split(text.String(), "\n") {
+		// A process has megabytes, and so has the module's memory; ten calls and the one that failed were made.
+		name, value, _ := strings.Cut(line, " ")
+		if strings.HasPrefix(name, "flowplug_memory_bytes{") && len(value) < 5 || strings.HasPrefix(name, "flowplug_calls_total{") && len(value) != 2 {
+			t.Error(line)
+		}
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Metrics(&text); !errors.Is(err, ErrInvalidState) {
+		t.Error(err)
+	}
+}

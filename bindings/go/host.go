@@ -8,6 +8,7 @@ import "C"
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"runtime"
 	"runtime/cgo"
 	"unsafe"
@@ -129,6 +130,25 @@ func (h *Host) Admit(identity string, m *Manifest, opts ...RunnerOption) (*Admis
 		return nil, notUnderstood("report on the policy", err)
 	}
 	return admission, nil
+}
+
+// Metrics writes what operators count of all plugins of the host that are loaded, as Prometheus text: serve it as
+// "text/plain; version=0.0.4". Errors: [ErrInvalidState] once the Host is closed, and those of w.
+func (h *Host) Metrics(w io.Writer) error {
+	if !h.handle.acquire() {
+		return &Error{Status: StatusInvalidState, Message: "The Host is closed."}
+	}
+	defer h.handle.release()
+	f, err := takeFrame(context.Background(), true)
+	if err != nil {
+		return err
+	}
+	defer f.giveBack()
+	if status := C.fp_host_metrics(h.handle.ptr, f.c); status != C.FLOWPLUG_OK {
+		return f.error(status)
+	}
+	_, err = w.Write(f.take())
+	return err
 }
 
 // NewRunner makes the runner of one plugin. identity is who the plugin is: its part of the KV store and

@@ -87,6 +87,8 @@ flowplug_status fp_host_new(const char *config, size_t config_len, uintptr_t use
 flowplug_status fp_host_close(void *host, fp_call *c) { return flowplug_host_close(host, &c->options, &c->error); }
 void fp_host_free(void *host) { flowplug_host_free(host); }
 
+flowplug_status fp_host_metrics(void *host, fp_call *c) { return flowplug_host_metrics(host, &c->out, &c->error); }
+
 flowplug_status fp_host_admit(void *host, void *manifest, const char *identity, size_t identity_len, const char *policy, size_t policy_len, fp_call *c) {
   flowplug_plugin_options o = FLOWPLUG_PLUGIN_OPTIONS_INIT;
   o.policy = str(policy, policy_len);

@@ -49,6 +49,7 @@ fp_call *fp_call_new(void);
 flowplug_status fp_host_new(const char *config, size_t config_len, uintptr_t user, uint32_t api, fp_call *);
 flowplug_status fp_host_close(void *host, fp_call *);
 void fp_host_free(void *host);
+flowplug_status fp_host_metrics(void *host, fp_call *);
 flowplug_status fp_host_admit(void *host, void *manifest, const char *identity, size_t identity_len, const char *policy, size_t policy_len, fp_call *);
 
 flowplug_status fp_manifest_parse(const char *text, size_t len, const char *dir, size_t dir_len, int32_t strict, fp_call *);

@@ -48,6 +48,9 @@ func (h *Host) Admit(string, *Manifest, ...RunnerOption) (*Admission, error) {
 	return nil, errNoLibrary
 }
 
+// Metrics returns [ErrUnsupported].
+func (h *Host) Metrics(io.Writer) error { return errNoLibrary }
+
 // Runner can do nothing in this build: its methods return [ErrUnsupported].
 type Runner struct{ identity string }
 

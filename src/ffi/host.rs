@@ -22,6 +22,7 @@ use crate::runner::Settings;
 use crate::sys;
 
 mod config;
+pub mod metrics;
 
 pub(crate) use config::parse_config;
 use config::{CallbacksConfig, Config, SignalsConfig};

@@ -1,6 +1,5 @@
-//! What a manager says of its plugins: events, the list, the metrics.
+//! What a manager says of its plugins: events and the list.
 
-use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
@@ -46,28 +45,4 @@ impl Manager {
             "folder": row.folder.to_string_lossy(),
         })
     }
-}
-
-/// Prometheus text of a list.
-pub(super) fn metrics(list: &[Value]) -> String {
-    let mut text = String::new();
-    let mut series = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Value) -> u64| {
-        let _infallible = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for row in list {
-            // An identity that is none comes from a folder's name, and may hold anything.
-            let plugin = row["identity"].as_str().unwrap_or_default().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _infallible = writeln!(text, "{name}{{plugin=\"{plugin}\"}} {}", value(row));
-        }
-    };
-    let number = |name: &'static str| move |row: &Value| row[name].as_u64().unwrap_or(0);
-    series("flowplug_plugin_up", "gauge", "Whether the plugin can be called.", &|row| u64::from(row["state"] == "running"));
-    series("flowplug_calls_total", "counter", "Calls of the plugin.", &number("calls"));
-    series("flowplug_calls_in_flight", "gauge", "Calls of the plugin that have not ended.", &number("in_flight"));
-    series(
-        "flowplug_restarts_total",
-        "counter",
-        "How often the plugin was started again after it ended unexpectedly.",
-        &number("restarts"),
-    );
-    text
 }

@@ -3,10 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use crate::call::{Call, Cancel, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::plugin::generation::Generation;
+use crate::plugin::metrics::SAMPLED;
 use crate::plugin::{Plugin, State};
 use crate::runner::Function;
 use crate::sys::swap::Read;
@@ -80,7 +82,7 @@ impl Plugin {
     ) -> Result<()> {
         self.check_running(name)?;
         let version = self.current.load();
-        let function = version.resolve(name).map_err(|e| self.attribute(e, name))?;
+        let function = version.resolve(name).map_err(|e| self.call_failed(e, name))?;
         let (environment, readers) = (&self.origin.environment, self.current.readers());
         // The wait for a thread is part of the call.
         call.deadline.begin();
@@ -94,7 +96,7 @@ impl Plugin {
             }));
             return Ok(());
         };
-        let begun = begun.map_err(|e| self.attribute(e, &name))?;
+        let (begun, start) = (begun.map_err(|e| self.call_failed(e, &name))?, Instant::now());
         let (handle, completions, visit) = (runtime.clone(), environment.completions().clone(), readers.enter());
         runtime.spawn(async move {
             let result = handle.spawn(begun).await.unwrap_or_else(|_| Err(panicked()));
@@ -102,7 +104,10 @@ impl Plugin {
                 drop(visit);
                 let result = match result {
                     Err(e) if e.never_ran() => plugin.call_blocking(&name, &params, &call),
-                    other => other.map_err(|e| plugin.call_failed(e, &name)),
+                    other => {
+                        plugin.meter.took(start.elapsed());
+                        other.map_err(|e| plugin.call_failed(e, &name))
+                    }
                 };
                 done(result);
             }));
@@ -128,7 +133,10 @@ impl Plugin {
     fn not_running(&self, function: &str) -> Result<()> {
         match self.wrong_state("called") {
             (State::Running, _) => Ok(()),
-            (_, e) => Err(self.attribute(e, function)),
+            (_, e) => {
+                self.meter.failed(e.kind());
+                Err(self.attribute(e, function))
+            }
         }
     }
 
@@ -138,6 +146,7 @@ impl Plugin {
 
     #[cold]
     fn call_failed(&self, e: Error, function: &str) -> Error {
+        self.meter.failed(e.kind());
         if matches!(e.kind(), Kind::Trap | Kind::OutOfMemory | Kind::Timeout | Kind::InvalidResponse | Kind::Unavailable) {
             self.shared.failed(&e);
         }
@@ -174,11 +183,17 @@ impl Entered<'_> {
             }
             Ok(function)
         };
+        let timed = self.version.nth().is_multiple_of(SAMPLED) || self.version.runner.pid().is_some();
+        let start = timed.then(Instant::now);
         // Written twice, so that the first becomes part of this function.
-        match begin(&self.version).and_then(|function| self.version.call(function, name, params, call, sink)) {
+        let result = match begin(&self.version).and_then(|function| self.version.call(function, name, params, call, sink)) {
             Ok(()) => Ok(()),
             Err(e) => self.failed(e, name, call, &mut |version| version.call(begin(version)?, name, params, call, sink)),
+        };
+        if let Some(start) = start {
+            self.plugin.meter.took(start.elapsed());
         }
+        result
     }
 
     /// A call that an old version refused because it had begun to end is made again on the one that took its place.

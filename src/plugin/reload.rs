@@ -39,11 +39,13 @@ impl Plugin {
         let ready = self.bring_up(manifest, config, call).and_then(|next| self.wait_ready(next, call));
         match ready.and_then(|next| self.exchange(next, &changing)) {
             Ok((old, provides_changed)) => {
+                self.meter.reloaded(true);
                 self.tell(&info::reloaded(self.identity(), provides_changed));
                 old.runner.stop(drain);
                 Ok(())
             }
             Err(e) => {
+                self.meter.reloaded(false);
                 self.event("reload_failed", Some(e.message()));
                 let message = format!("{} The plugin was not reloaded; it is as it was.", e.message());
                 Err(e.with_message(message))

@@ -60,6 +60,7 @@ pub struct Visit {
     readers: &'static Readers,
     counter: &'static AtomicU64,
     side: usize,
+    nth: u64,
 }
 
 impl std::fmt::Debug for Readers {
@@ -91,8 +92,8 @@ impl Readers {
         let side = self.open.load(SeqCst);
         let [first, ..] = &self.counters;
         let counter = self.counters.get(thread_mark() % COUNTERS).unwrap_or(first).side(side);
-        counter.fetch_add(weight, SeqCst);
-        Visit { readers: self, counter, side }
+        let before = counter.fetch_add(weight, SeqCst);
+        Visit { readers: self, counter, side, nth: before / ENTERED }
     }
 
     /// Ends what nobody can find any more, now or with the last who may have found it before, on that thread.
@@ -137,6 +138,14 @@ impl Readers {
 impl Default for Readers {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Visit {
+    /// How many were counted before it, where it was counted: a number that grows by one with each.
+    #[inline]
+    pub fn nth(&self) -> u64 {
+        self.nth
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Swap<T: Send + Sync + 'static> {
 /// A look at the value, which stays the same and stays alive until this is dropped.
 pub struct Read<'a, T> {
     value: &'a T,
-    _visit: Visit,
+    visit: Visit,
 }
 
 /// A value that is not found any more, until this is dropped and nobody reads it.
@@ -53,7 +53,7 @@ impl<T: Send + Sync + 'static> Swap<T> {
         let found = self.current.load(Ordering::SeqCst);
         // SAFETY: it came from an Arc whose count is given up only by way of the readers, after it could no longer be found
         // here; the visit began before it was found, and keeps it.
-        Read { value: unsafe { &*found }, _visit: visit }
+        Read { value: unsafe { &*found }, visit }
     }
 
     /// The value of this moment, to be kept; not counted.
@@ -98,6 +98,14 @@ impl<T: Send + Sync + 'static> Drop for Swap<T> {
 impl<T: Send + Sync + fmt::Debug + 'static> fmt::Debug for Swap<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Swap").field(&self.load()).finish()
+    }
+}
+
+impl<T> Read<'_, T> {
+    /// See [`Visit::nth`].
+    #[inline]
+    pub fn nth(&self) -> u64 {
+        self.visit.nth()
     }
 }
 

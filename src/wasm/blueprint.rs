@@ -70,7 +70,7 @@ pub(super) fn state(
 ) -> Result<State> {
     let output = wasi.map(|(rate, _)| Output::new(Arc::clone(context), Arc::clone(rate)));
     let wasi = wasi.zip(output.as_ref()).map(|((_, folders), output)| wasi::context(context, folders, output)).transpose()?;
-    let limits = Limits::new(context.grants().memory);
+    let limits = Limits::new(context.grants().memory, context.memory().clone());
     Ok(State {
         context: Arc::clone(context),
         interface: Arc::clone(interface),

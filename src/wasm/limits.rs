@@ -1,5 +1,8 @@
 //! What bounds the memories and tables of one instance.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use wasmtime::ResourceLimiter;
 
 use super::engine::{MEMORIES, TABLE_ELEMENTS, TABLES};
@@ -9,6 +12,8 @@ use super::instance::GLUED_MAX;
 pub(super) struct Limits {
     /// Bytes of all linear memories.
     memory: Meter,
+    /// Bytes of the memories of all instances of the plugin, these among them.
+    together: Arc<AtomicU64>,
     /// Elements of all tables.
     tables: Meter,
     /// The last growth that was denied in the call that runs.
@@ -52,10 +57,11 @@ impl Meter {
 }
 
 impl Limits {
-    /// Bounds for one instance; `memory` in bytes.
-    pub(super) fn new(memory: u64) -> Self {
+    /// Bounds for one instance; `memory` in bytes. What it takes of that is added to `together` while it lives.
+    pub(super) fn new(memory: u64, together: Arc<AtomicU64>) -> Self {
         let max = usize::try_from(memory).unwrap_or(usize::MAX);
-        Limits { memory: Meter { max, used: 0, last: 0 }, tables: Meter { max: TABLE_ELEMENTS, used: 0, last: 0 }, denied: None }
+        let meter = |max| Meter { max, used: 0, last: 0 };
+        Limits { memory: meter(max), together, tables: meter(TABLE_ELEMENTS), denied: None }
     }
 
     /// A call begins.
@@ -79,13 +85,23 @@ impl Limits {
     }
 }
 
+impl Drop for Limits {
+    fn drop(&mut self) {
+        self.together.fetch_sub(self.memory.used as u64, Ordering::Relaxed);
+    }
+}
+
 impl ResourceLimiter for Limits {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let grown = self.memory.grow(current, desired).map_err(|wanted| self.denied = Some(Denied::Memory { wanted }));
+        if grown.is_ok() {
+            self.together.fetch_add(self.memory.last as u64, Ordering::Relaxed);
+        }
         Ok(grown.is_ok())
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.together.fetch_sub(self.memory.last as u64, Ordering::Relaxed);
         self.memory.failed();
         Ok(())
     }
@@ -119,20 +135,24 @@ mod tests {
 
     #[test]
     fn memories_share_one_bound_and_a_failed_growth_is_taken_back() {
-        let mut limits = Limits::new(100);
+        let together = Arc::new(AtomicU64::new(7));
+        let mut limits = Limits::new(100, together.clone());
         assert!(limits.memory_growing(0, 60, None).unwrap());
         assert!(!limits.memory_growing(0, 41, None).unwrap());
         assert_eq!(limits.denied(), Some(Denied::Memory { wanted: 101 }));
         assert!(limits.memory_growing(0, 40, None).unwrap());
         limits.memory_grow_failed(wasmtime::Error::msg("the system has no room")).unwrap();
-        assert_eq!(limits.memory_used(), 60);
+        assert_eq!((limits.memory_used(), together.load(Ordering::Relaxed)), (60, 67));
         limits.begin();
         assert!(limits.memory_growing(60, 100, None).unwrap() && limits.denied().is_none());
+        assert_eq!(together.load(Ordering::Relaxed), 107);
+        drop(limits);
+        assert_eq!(together.load(Ordering::Relaxed), 7);
     }
 
     #[test]
     fn tables_are_bounded_beside_it() {
-        let mut limits = Limits::new(0);
+        let mut limits = Limits::new(0, Arc::default());
         assert!(limits.table_growing(0, TABLE_ELEMENTS, None).unwrap());
         assert!(!limits.table_growing(0, 1, None).unwrap());
         assert_eq!(limits.denied(), Some(Denied::Tables { wanted: TABLE_ELEMENTS + 1 }));

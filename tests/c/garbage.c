@@ -66,6 +66,7 @@ static void null_handles(void) {
   BAD(flowplug_manifest_warnings, NULL, &out);
   BAD(flowplug_manifest_validate_config, NULL, nothing, NULL);
   BAD(flowplug_manifest_fill_config, NULL, nothing, NULL, &out);
+  BAD(flowplug_host_metrics, NULL, &out);
   BAD(flowplug_host_admit, NULL, manifest, FLOWPLUG_STR("x"), NULL, &out);
   BAD(flowplug_host_admit, host, NULL, FLOWPLUG_STR("x"), NULL, &out);
   BAD(flowplug_plugin_load, NULL, manifest, FLOWPLUG_STR("x"), NULL, NULL, &made);
@@ -96,6 +97,7 @@ static void null_outputs(void) {
   BAD(flowplug_host_admit, host, manifest, FLOWPLUG_STR("x"), NULL, NULL);
   BAD(flowplug_plugin_load, host, manifest, FLOWPLUG_STR("x"), NULL, NULL, NULL);
   BAD(flowplug_plugin_info, plugin, NULL);
+  BAD(flowplug_host_metrics, host, NULL);
   BAD(flowplug_plugin_call, plugin, f, nothing, NULL, NULL);
   BAD(flowplug_function_new, plugin, f, NULL);
   BAD(flowplug_function_call, function, nothing, NULL, room, sizeof room, NULL);

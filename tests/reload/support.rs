@@ -1,5 +1,8 @@
 //! Plugins that say which version they are, and a host that counts what it is told.
 
+#[path = "../wasm/event_schema.rs"]
+mod event_schema;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,6 +67,7 @@ impl Host for TestHost {
     }
     fn log(&self, _: &LogRecord<'_>) {}
     fn event(&self, event: &str) {
+        event_schema::check_event(event);
         let event: Value = serde_json::from_str(event).unwrap();
         if !matches!(event["type"].as_str(), Some("progress" | "audit")) {
             self.events.lock().unwrap().push(event.clone());

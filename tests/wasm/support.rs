@@ -1,9 +1,12 @@
 //! A host that records what it is asked, and guests in the text format.
 
+#[path = "event_schema.rs"]
+mod event_schema;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flowplug::call::{Call, Deadline};
@@ -12,6 +15,8 @@ use flowplug::host::{Caller, Host, HttpRequest, HttpResponse, LogRecord, PluginC
 use flowplug::manifest::{HostPattern, Manifest};
 use flowplug::policy::{Grants, KvQuota, Rates};
 use flowplug::wasm::{Plugin, Settings};
+
+pub(crate) use event_schema::check_event;
 
 /// Long enough that nothing reaches it unless something hangs.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -103,17 +108,6 @@ impl Drop for TestHost {
             self.events.lock().unwrap().iter().for_each(|event| check_event(event));
         }
     }
-}
-
-/// Every event is what the committed schema says.
-pub(crate) fn check_event(event: &str) {
-    static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
-        let schema = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/include/event.schema.json")).unwrap();
-        jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap()
-    });
-    let parsed = serde_json::from_str(event).unwrap();
-    let problems: Vec<String> = SCHEMA.iter_errors(&parsed).map(|e| e.to_string()).collect();
-    assert!(problems.is_empty(), "{event}: {problems:?}");
 }
 
 /// A folder that is removed when the test ends.

@@ -326,3 +326,9 @@ def test_a_store_in_a_file(make_host, tmp_path):
             assert plugin.call("command", ask("kv_set", key="k", value="kept")) == OK
             with pytest.raises(flowplug.IoError, match="in use"):
                 flowplug.Host(kv_path=tmp_path / "kv")
+
+
+def test_metrics(make_host, name):
+    with make_host() as host, start(host, name) as plugin:
+        plugin.call("command", ask("kv_get", key="k"))
+        assert f'flowplug_calls_total{{plugin="{plugin.identity}"}} 1\n' in host.metrics()

@@ -136,7 +136,7 @@ pub unsafe extern "C" fn flowplug_manager_health(
     unsafe { guard(error, body) }
 }
 
-/// Figures of all plugins in Prometheus' text format. Freed with flowplug_bytes_free.
+/// What flowplug_host_metrics writes, of the manager's plugins alone, those that failed included. Freed with flowplug_bytes_free.
 ///
 /// Errors: invalid state, once the manager is stopped; invalid argument.
 /// Thread safety: any thread, also inside a callback.

@@ -25,6 +25,29 @@ pub struct Stats {
     pub busy: usize,
 }
 
+impl Stats {
+    /// Of two pools together.
+    #[must_use]
+    pub fn and(&self, other: &Stats) -> Stats {
+        let (ours, theirs) = (&self.discarded, &other.discarded);
+        Stats {
+            max: self.max + other.max,
+            idle: self.idle + other.idle,
+            in_use: self.in_use + other.in_use,
+            waiting: self.waiting + other.waiting,
+            made: self.made + other.made,
+            discarded: Discarded {
+                broken: ours.broken + theirs.broken,
+                grown: ours.grown + theirs.grown,
+                spent: ours.spent + theirs.spent,
+                idle: ours.idle + theirs.idle,
+            },
+            waits: self.waits + other.waits,
+            busy: self.busy + other.busy,
+        }
+    }
+}
+
 /// Instances that were ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discarded {

@@ -104,6 +104,10 @@ class Host(Managed):
         options.policy, _keep = text(_json.dumps(policy))
         return cast(Admission, _json.loads(ask_bytes(lib.flowplug_host_admit, self._ptr, manifest._ptr, name, options)))
 
+    def metrics(self) -> str:
+        """What operators count of all plugins of the host, as Prometheus text: serve it as "text/plain; version=0.0.4"."""
+        return ask_bytes(lib.flowplug_host_metrics, self._ptr).decode()
+
     def close(self, timeout: float | None = None) -> None:
         """Stops every plugin and waits until no callback runs. Calls in flight have `timeout` seconds to end by themselves.
 
