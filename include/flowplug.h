@@ -518,6 +518,19 @@ flowplug_status flowplug_host_close(struct flowplug_host *host,
 // `host` is NULL or a live host that is not used after.
 void flowplug_host_free(struct flowplug_host *host);
 
+// What operators count of all plugins of the host that have not been freed, by identity, as Prometheus text (version 0.0.4 of
+// the format): calls, errors by status, durations, reloads, restarts, memory, instances. Serve it as
+// "text/plain; version=0.0.4". Freed with flowplug_bytes_free.
+//
+// Errors: invalid state, once the host is closed; invalid argument.
+// Thread safety: any thread, also inside a callback.
+//
+// Contract:
+// `host` is live, `out` is writable, `error` is NULL or writable.
+flowplug_status flowplug_host_metrics(const struct flowplug_host *host,
+                                      struct flowplug_bytes *out,
+                                      struct flowplug_error **error);
+
 // Makes a manager from flowbot's plugins section, JSON or YAML (or a document that has it under "plugins"): enabled (only
 // if it is true are there plugins), sources (type: local, path; git and oci are understood, and unsupported by this version),
 // config (of each plugin, by identity; ${env:NAME} is expanded when the plugin is started), hot_reload (true),
@@ -669,7 +682,7 @@ flowplug_status flowplug_manager_health(struct flowplug_manager *manager,
                                         struct flowplug_bytes *out,
                                         struct flowplug_error **error);
 
-// Figures of all plugins in Prometheus' text format. Freed with flowplug_bytes_free.
+// What flowplug_host_metrics writes, of the manager's plugins alone, those that failed included. Freed with flowplug_bytes_free.
 //
 // Errors: invalid state, once the manager is stopped; invalid argument.
 // Thread safety: any thread, also inside a callback.
