@@ -43,7 +43,7 @@ test: hosts plugins ## every test there is: Rust, C, Go, Python
 	@.ci/test
 
 .PHONY: soak
-soak: build plugins ## the long tests: 10,000,000 calls, 100,000 loads, 1,000 hostile guests and reloads, a tenth of it in Go
+soak: build plugins ## the long tests: 10,000,000 calls, 100,000 loads, 1,000 hostile guests, reloads and kills, a tenth of it in Go
 	@.ci/soak
 
 .PHONY: bench
