@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::sync::{MutexGuard, Ordering, PoisonError, fence, lock};
 use super::{Pool, Turn, WAITER, closed, count};
@@ -57,11 +57,8 @@ impl<T> Pool<T> {
         }
         drop(queue);
         count(&self.counts.waits);
-        let until = match (deadline.moment(), Instant::now().checked_add(patience)) {
-            (Some(end), Some(busy)) => Deadline::at(end.min(busy)),
-            (Some(end), None) | (None, Some(end)) => Deadline::at(end),
-            (None, None) => Deadline::never(),
-        };
+        deadline.begin();
+        let until = deadline.at_most(patience);
         call::wait(&until, cancels, drop, || self.look(id)).map_err(|error| self.give_up(id, error, deadline, patience))
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, Ordering};
@@ -23,13 +23,11 @@ impl Deadline {
         Deadline(true)
     }
 
-    /// The moments that the pool makes of its patience never come.
-    pub fn at(_: Instant) -> Self {
-        Deadline(false)
-    }
+    pub fn begin(&self) {}
 
-    pub fn moment(&self) -> Option<Instant> {
-        None
+    /// The pool's patience never ends.
+    pub fn at_most(&self, _: Duration) -> Self {
+        self.clone()
     }
 
     pub fn remaining(&self) -> Option<Duration> {
