@@ -1,5 +1,6 @@
-//! S9: a gRPC call through the C ABI, from a thread outside of any runtime, beside a bare tonic loop inside its runtime:
-//! the same plugin process, the same payload, interleaved, with every core and pinned to one.
+//! S9 and S10: gRPC calls through the C ABI, from one thread and from 64, beside bare tonic inside its runtime, and beside the
+//! other ways in which threads could use tonic: the same plugin process, the same payload, interleaved, with every core and,
+//! for one thread, pinned to one.
 //!
 //! The plugin is the Go fixture on the real go-plugin (`make plugins`).
 #![allow(
@@ -32,6 +33,9 @@ use rounds::Group;
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
+/// How many call at once, in the second group.
+const CALLERS: u64 = 64;
+
 fn text(s: &str) -> flowplug_str {
     flowplug_str { ptr: s.as_ptr().cast(), len: s.len() }
 }
@@ -42,6 +46,9 @@ struct Host {
     plugin: *mut flowplug_plugin,
     sockets: PathBuf,
 }
+
+// A plugin may be called from any number of threads.
+unsafe impl Sync for Host {}
 
 impl Host {
     fn new(plugin_folder: &str) -> Self {
@@ -88,8 +95,7 @@ struct Tonic {
 }
 
 impl Tonic {
-    fn new(socket: PathBuf) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    fn new(socket: PathBuf, runtime: Runtime) -> Self {
         let connect = move |_| {
             let socket = socket.clone();
             async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
@@ -99,15 +105,50 @@ impl Tonic {
         Tonic { runtime, client: PluginServiceClient::new(channel) }
     }
 
+    async fn call(client: &mut PluginServiceClient<Channel>, content: &str) {
+        let request = CommandRequest { context: String::new(), content: content.to_owned() };
+        assert!(client.command(request).await.unwrap().into_inner().error.is_empty());
+    }
+
+    /// One loop inside the runtime.
     fn calls(&self, content: &str, count: u64) {
-        let mut client = self.client.clone();
-        self.runtime.block_on(async move {
+        self.runtime.block_on(async {
+            let mut client = self.client.clone();
             for _ in 0..count {
-                let request = CommandRequest { context: String::new(), content: content.to_owned() };
-                assert!(client.command(request).await.unwrap().into_inner().error.is_empty());
+                Self::call(&mut client, content).await;
             }
         });
     }
+
+    /// As many loops inside the runtime, each a task.
+    fn tasks(&self, content: &str, count: u64, tasks: u64) {
+        self.runtime.block_on(async {
+            let mut all = tokio::task::JoinSet::new();
+            for _ in 0..tasks {
+                let (mut client, content) = (self.client.clone(), content.to_owned());
+                all.spawn(async move {
+                    for _ in 0..count.div_ceil(tasks) {
+                        Self::call(&mut client, &content).await;
+                    }
+                });
+            }
+            all.join_all().await;
+        });
+    }
+
+    /// One call of a thread outside of the runtime.
+    fn call_from_outside(&self, content: &str) {
+        self.runtime.block_on(Self::call(&mut self.client.clone(), content));
+    }
+}
+
+/// `count` calls by as many threads.
+fn by_threads(count: u64, threads: u64, call: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| (0..count.div_ceil(threads)).for_each(|_| call()));
+        }
+    });
 }
 
 /// The plugin's own socket: the one that is not the host's.
@@ -139,6 +180,14 @@ fn pin(one: bool) {
     }
 }
 
+fn current_thread() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn multi_thread() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
 fn main() {
     let root = env!("CARGO_MANIFEST_DIR");
     let content = format!(r#"{{"do":"echo","text":"{}"}}"#, "x".repeat(78));
@@ -147,11 +196,26 @@ fn main() {
         pin(pinned);
         // Loaded while pinned, so that the plugin inherits it.
         let host = Host::new(&format!("{root}/target/plugins/fixture-grpc-go"));
-        let tonic = Tonic::new(plugin_socket(&host.sockets));
+        let socket = plugin_socket(&host.sockets);
+        let tonic = Tonic::new(socket.clone(), current_thread());
+        let (driven, shared) = (Tonic::new(socket.clone(), current_thread()), Tonic::new(socket, multi_thread()));
         let title = if pinned { "host and plugin pinned to one core" } else { "every core" };
-        Group::new(format!("gRPC command of {} B, Go plugin, {title}", content.len()))
+        Group::new(format!("S9: gRPC command of {} B, Go plugin, one thread, {title}", content.len()))
             .case("bare tonic, a loop inside its current-thread runtime", |n| tonic.calls(&content, n))
             .case("flowplug_plugin_call, from outside of any runtime", |n| (0..n).for_each(|_| host.call(&params)))
+            .case("tonic, a current-thread runtime that the caller drives", |n| (0..n).for_each(|_| driven.call_from_outside(&content)))
+            .case("tonic, a shared runtime of two threads", |n| (0..n).for_each(|_| shared.call_from_outside(&content)))
             .measure(31, 40.0);
+        if !pinned {
+            Group::new(format!("S10: the same by {CALLERS} callers, for each call, {title}"))
+                .case("bare tonic, tasks inside its current-thread runtime", |n| tonic.tasks(&content, n, CALLERS))
+                .case("flowplug_plugin_call, threads", |n| by_threads(n, CALLERS, || host.call(&params)))
+                .case("tonic, a current-thread runtime, threads drive it in turn", |n| {
+                    by_threads(n, CALLERS, || driven.call_from_outside(&content))
+                })
+                .case("tonic, a shared runtime of two threads, threads", |n| by_threads(n, CALLERS, || shared.call_from_outside(&content)))
+                .case("bare tonic, tasks inside a shared runtime of two threads", |n| shared.tasks(&content, n, CALLERS))
+                .measure(15, 200.0);
+        }
     }
 }

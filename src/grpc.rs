@@ -1,20 +1,22 @@
 //! Plugins that are processes, in go-plugin's protocol.
 //!
-//! A [`Plugin`] owns one process, the folder of its sockets, and two connections to it: one on a runtime of its own that
-//! the calling threads drive, for calls (no hop to another thread on the way), and one on the host's shared runtime, for
-//! what lives longer than a call and for calls that no thread waits for.
+//! A [`Plugin`] owns one process, the folder of its sockets, and two connections to it: one whose work the calling threads
+//! do themselves, for calls (no hop to another thread on the way), and one on the host's shared runtime, for what lives
+//! longer than a call and for calls that no thread waits for.
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::SemaphorePermit;
 use tonic::transport::Channel;
 
-use crate::call::{Call, Cancel, Deadline, Sink};
+use crate::call::{Call, Cancel, Deadline, Sink, thread_waker, wait};
 use crate::error::{Error, Kind, Result};
 use crate::host::PluginContext;
 use crate::manifest::Manifest;
@@ -24,24 +26,28 @@ mod artifact;
 mod broker;
 mod calls;
 mod client;
+mod crew;
 mod dispatch;
 mod door;
 mod folder;
 mod handshake;
 mod host_service;
+mod line;
 mod load;
 mod logs;
+mod message;
 pub mod pb;
 mod process;
 mod socket;
 mod tls;
+mod wire;
 
 pub use dispatch::Function;
 
 /// The name of the host's socket in a plugin's folder.
 const HOST_SOCKET: &str = "host.sock";
 
-/// Bytes of native stack that a thread must have left to drive a connection.
+/// Bytes of native stack that a thread must have left to work a connection.
 const DRIVING_STACK: usize = 192 << 10;
 
 /// How long `IsReady` may take.
@@ -90,9 +96,8 @@ struct Inner {
     process: Arc<process::Process>,
     calls: Arc<calls::Calls>,
     shared: Handle,
-    /// Driven by the threads that call; none once it is dropped.
-    driven: Option<Runtime>,
-    on_driven: Channel,
+    /// Worked by the threads that call.
+    line: line::Line,
     on_shared: Channel,
     broker: broker::Broker,
     folder: Mutex<Option<folder::Folder>>,
@@ -164,7 +169,7 @@ impl Plugin {
         let ready = dispatch::Request::new(function, params).and_then(|request| self.inner.ready(request, name, call));
         let (inner, trusted) = (self.inner.clone(), call.trust_json);
         async move {
-            let reply = inner.run(&inner.on_shared, ready?).await?;
+            let reply = inner.run(ready?).await?;
             dispatch::answer(reply, trusted)
         }
     }
@@ -232,46 +237,67 @@ impl Inner {
         Ok(Ready { request, call, place, queued })
     }
 
-    async fn run(&self, connection: &Channel, ready: Ready) -> Result<dispatch::Reply> {
-        let terms =
-            client::Terms { process: &self.process, ending: &self.context.ending, message_size: self.context.grants().message_size };
-        let _turn = self.turn(&ready).await?;
-        client::unary(connection, ready.request, &ready.call, &ready.place.id(), &terms).await
+    fn terms(&self) -> client::Terms<'_> {
+        client::Terms { process: &self.process, ending: &self.context.ending, message_size: self.context.grants().message_size }
     }
 
-    /// Waits until the process may be given one more call.
-    async fn turn(&self, ready: &Ready) -> Result<Option<SemaphorePermit<'_>>> {
-        if !ready.queued {
-            return Ok(None);
-        }
+    /// Runs a call on the shared runtime.
+    async fn run(&self, ready: Ready) -> Result<dispatch::Reply> {
         let turn = async {
             tokio::select! {
                 biased;
-                turn = self.calls.turn() => Ok(turn),
-                () = self.process.gone.cancelled() => Err(self.process.ended_briefly(Kind::Unavailable, "The call was not made")),
+                turn = self.calls.turn(), if ready.queued => Ok(turn),
+                () = self.process.gone.cancelled(), if ready.queued => Err(Error::new(Kind::Unavailable, "The process is gone.")),
+                else => Ok(None),
             }
         };
-        let late =
-            "The deadline of the call passed while it waited for its turn: the plugin has as many calls in flight as it is given at once.";
-        first(turn, [ready.call.cancel.as_ref(), Some(&self.context.ending)], ready.call.deadline.moment())
-            .await
-            .unwrap_or_else(|e| Err(if e.kind() == Kind::Timeout { Error::new(e.kind(), late) } else { e }))
-            .map_err(Error::of_no_run)
+        let cancels = [ready.call.cancel.as_ref(), Some(&self.context.ending)];
+        let turn = first(turn, cancels, ready.call.deadline.moment()).await.and_then(|turn| turn);
+        let _turn = turn.map_err(|e| self.no_turn(e))?;
+        client::unary(&self.on_shared, ready.request, &ready.call, &ready.place.id(), &self.terms()).await
     }
 
-    /// Runs a call on this thread, which drives the connection meanwhile. A thread that is inside a runtime already (one of
-    /// the library's own, in a host callback) must not enter another, and one whose stack is small has no room to drive:
-    /// they wait for the shared one instead.
-    fn run_here(inner: &Arc<Inner>, ready: Ready) -> Result<dispatch::Reply> {
-        match &inner.driven {
-            Some(driven) if Handle::try_current().is_err() && sys::stack_left() >= DRIVING_STACK => {
-                driven.block_on(inner.run(&inner.on_driven, ready))
-            }
-            _ => {
-                let own = inner.clone();
-                elsewhere(&inner.shared, async move { own.run(&own.on_shared, ready).await })?
-            }
+    /// Waits on this thread until the process may be given one more call.
+    fn turn_here(&self, ready: &Ready) -> Result<Option<SemaphorePermit<'_>>> {
+        if !ready.queued {
+            return Ok(None);
         }
+        let mut turn = pin!(self.calls.turn());
+        let waker = thread_waker();
+        let cancels = [ready.call.cancel.as_ref(), Some(&self.context.ending), Some(&self.process.gone)];
+        wait(
+            &ready.call.deadline,
+            &cancels,
+            |_| (),
+            || match turn.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(turn) => Some(turn),
+                Poll::Pending => None,
+            },
+        )
+        .map_err(|e| self.no_turn(e))
+    }
+
+    /// Why a call did not come to its turn.
+    fn no_turn(&self, e: Error) -> Error {
+        let late =
+            "The deadline of the call passed while it waited for its turn: the plugin has as many calls in flight as it is given at once.";
+        let e = match e.kind() {
+            _ if self.process.gone.is_set() => self.process.ended_briefly(Kind::Unavailable, "The call was not made"),
+            Kind::Timeout => Error::new(Kind::Timeout, late),
+            _ => e,
+        };
+        e.of_no_run()
+    }
+
+    /// Runs a call on this thread, which does the connection's work meanwhile. One whose stack is small has no room for that: it
+    /// waits for the shared runtime instead.
+    fn run_here(inner: &Arc<Inner>, ready: Ready) -> Result<dispatch::Reply> {
+        if sys::stack_left() >= DRIVING_STACK {
+            let _turn = inner.turn_here(&ready)?;
+            return client::unary_here(&inner.line, &ready.request, &ready.call, &ready.place.id(), &inner.terms());
+        }
+        let own = inner.clone();
+        elsewhere(&inner.shared, async move { own.run(ready).await })?
     }
 
     /// go-plugin's `Shutdown`. A process that ends before it has answered has done what it was asked.
@@ -299,10 +325,6 @@ impl Drop for Inner {
         self.process.expected.store(true, Ordering::Release);
         if !self.process.gone.is_set() {
             self.process.signal(sys::process::Signal::Kill);
-        }
-        if let Some(driven) = self.driven.take() {
-            // The last reference may be a task's, where a runtime must not be waited for.
-            driven.shutdown_background();
         }
     }
 }

@@ -35,7 +35,7 @@ pub fn blocking() -> Result<Runtime> {
         .map_err(|e| failed(&e))
 }
 
-/// A runtime that the threads which call a plugin drive themselves: no hop to another thread on the way.
+/// A runtime without threads of its own: whoever enters it drives it.
 pub fn driven_by_callers() -> Result<Runtime> {
     Builder::new_current_thread().enable_all().build().map_err(|e| failed(&e))
 }

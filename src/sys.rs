@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 pub mod loan;
+pub mod poll;
 pub mod process;
 pub mod readers;
 #[cfg(target_arch = "x86_64")]

@@ -1,26 +1,28 @@
 //! Calls to a plugin's services: deadlines, tokens and statuses.
 
+use std::future::poll_fn;
 use std::time::Instant;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use tokio::runtime::Handle;
-use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
+use tower::Service;
 
 use crate::call::{Call, Cancel, Deadline, check};
 use crate::error::{Error, Kind, Result, clean};
 use crate::grpc::EXPLANATION;
 use crate::grpc::dispatch::{Reply, Request};
-use crate::grpc::pb::flowbot as pb;
-use crate::grpc::pb::flowbot::plugin_service_client::PluginServiceClient;
+use crate::grpc::line::Line;
+use crate::grpc::message::{self, Failed};
 use crate::grpc::process::Process;
 use crate::grpc::socket::Target;
 
-/// The metadata by which a plugin tells for which call it calls its host.
-pub(super) const CALL_ID: &str = "flowplug-call";
+const LATE: &str = "The plugin did not answer before the deadline of the call.";
 
 /// Bytes that may be under way before the other side has read any, for a stream and for a connection.
-const WINDOW: (u32, u32) = (1 << 20, 4 << 20);
+pub(super) const WINDOW: (u32, u32) = (1 << 20, 4 << 20);
 
 /// A connection, made at its first call, whose work is done by whoever drives this runtime.
 pub(super) fn connection(runtime: &Handle, target: &Target) -> Channel {
@@ -44,40 +46,73 @@ pub(super) struct Terms<'a> {
     pub(super) message_size: u64,
 }
 
-/// Sends the request and waits for the reply, the call's deadline, a token or the end of the process, whatever is first.
-pub(super) async fn unary(connection: &Channel, request: Request, call: &Call, id: &str, terms: &Terms<'_>) -> Result<Reply> {
-    let size = request.size();
-    if size as u64 > terms.message_size {
-        let text = format!("The request has {size} bytes; the policy grants {} (message_size).", terms.message_size);
-        return Err(Error::new(Kind::InvalidArgument, text));
-    }
+/// Sends the request and waits for the reply, the call's deadline, a token or the end of the process, whatever is first. This thread
+/// does the connection's work meanwhile.
+pub(super) fn unary_here(line: &Line, request: &Request, call: &Call, id: &str, terms: &Terms<'_>) -> Result<Reply> {
+    let made = terms.request(request, call, id)?;
     let cancels = [call.cancel.as_ref(), Some(terms.ending)];
-    check(&call.deadline, &cancels)?;
-    let moment = call.deadline.moment();
-    let metadata = metadata(call, moment, id);
-    let ended = tokio::select! {
-        biased;
-        replied = send(connection, request, metadata, terms.message_size) => match replied {
-            // An answer past the deadline is none.
-            Ok(reply) => return check(&call.deadline, &[]).map(|()| reply),
-            Err(status) => match understand(&status) {
-                Some(error) => Err(error),
-                None => Ok(status),
-            },
-        },
-        () = terms.process.gone.cancelled() => return Err(lost(terms.process, "")),
-        () = cancelled(&cancels) => Err(Error::new(Kind::Cancelled, "The call was cancelled.")),
-        () = until(moment) => Err(Error::new(Kind::Timeout, "The plugin did not answer before the deadline of the call.")),
-    };
-    match ended {
-        Err(error) => {
-            // The request was dropped unanswered: whoever drives the connection tells the plugin so, while we are here.
-            for _ in 0..2 {
-                tokio::task::yield_now().await;
-            }
-            Err(error)
+    let gone = &terms.process.gone;
+    let reached = line.connection(&call.deadline, cancels).and_then(|connection| {
+        let exchange = async {
+            let response = connection.send(made).await.map_err(|e| Status::from_error(e.into()))?;
+            message::decode(request, message::answer(response, terms.message_size).await?)
+        };
+        // The end of the process is waited for as a third token.
+        connection.crew.wait(exchange, &call.deadline, &[cancels[0], cancels[1], Some(gone)])
+    });
+    let status = match reached {
+        // An answer past the deadline is none.
+        Ok(Ok(reply)) => return check(&call.deadline, &[]).map(|()| reply),
+        Ok(Err(failed)) => understand(failed)?,
+        Err(e) if e.kind() == Kind::Cancelled && !cancels.iter().flatten().any(|token| token.is_set()) => {
+            return Err(lost(terms.process, ""));
         }
-        Ok(status) => explain(&status, moment, &cancels, terms.process).await,
+        Err(e) if e.kind() == Kind::Timeout => return Err(Error::new(Kind::Timeout, LATE)),
+        Err(e) if e.kind() != Kind::Unavailable => return Err(e),
+        Err(e) => Status::unavailable(e.message()),
+    };
+    // Why it was lost: the end of the process, if it comes soon.
+    let soon = call.deadline.clone().at_most(EXPLANATION);
+    let _ended = crate::call::wait(&soon, &[cancels[0], cancels[1], Some(gone)], |_| (), || gone.is_set().then_some(()));
+    // That it was lost was known in time, whatever the time is now.
+    check(&Deadline::never(), &cancels)?;
+    Err(lost(terms.process, status.message()))
+}
+
+/// The same for a call that no thread waits for: the runtime that this connection is on does the work.
+pub(super) async fn unary(connection: &Channel, request: Request, call: &Call, id: &str, terms: &Terms<'_>) -> Result<Reply> {
+    let made = terms.request(&request, call, id)?;
+    let cancels = [call.cancel.as_ref(), Some(terms.ending)];
+    let moment = call.deadline.moment();
+    let exchange = async {
+        let mut connection = connection.clone();
+        poll_fn(|cx| Service::poll_ready(&mut connection, cx)).await.map_err(|e| Status::from_error(e.into()))?;
+        let response = connection.call(made.map(tonic::body::Body::new)).await.map_err(|e| Status::from_error(e.into()))?;
+        message::decode(&request, message::answer(response, terms.message_size).await?)
+    };
+    let replied = tokio::select! {
+        biased;
+        replied = exchange => replied,
+        () = terms.process.gone.cancelled() => return Err(lost(terms.process, "")),
+        () = cancelled(&cancels) => return Err(Error::new(Kind::Cancelled, "The call was cancelled.")),
+        () = until(moment) => return Err(Error::new(Kind::Timeout, LATE)),
+    };
+    match replied {
+        Ok(reply) => check(&call.deadline, &[]).map(|()| reply),
+        Err(failed) => explain(&understand(failed)?, moment, &cancels, terms.process).await,
+    }
+}
+
+impl Terms<'_> {
+    /// The request as it is sent, if it may be.
+    fn request(&self, request: &Request, call: &Call, id: &str) -> Result<http::Request<Full<Bytes>>> {
+        let (size, limit) = (request.size(), self.message_size.min(u64::from(u32::MAX)));
+        if size as u64 > limit {
+            let text = format!("The request has {size} bytes; the policy grants {limit} (message_size).");
+            return Err(Error::new(Kind::InvalidArgument, text));
+        }
+        check(&call.deadline, &[call.cancel.as_ref(), Some(self.ending)])?;
+        Ok(message::request(request, size, call, call.deadline.moment(), id))
     }
 }
 
@@ -125,98 +160,27 @@ pub(super) async fn until(moment: Option<Instant>) {
     }
 }
 
-fn metadata(call: &Call, moment: Option<Instant>, id: &str) -> MetadataMap {
-    let mut request = tonic::Request::new(());
-    if let Some(moment) = moment {
-        request.set_timeout(moment.saturating_duration_since(Instant::now()));
-    }
-    let mut metadata = std::mem::take(request.metadata_mut());
-    if let Ok(id) = MetadataValue::try_from(id) {
-        metadata.insert(CALL_ID, id);
-    }
-    if !call.traceparent.is_empty()
-        && let Ok(trace) = MetadataValue::try_from(&*call.traceparent)
-    {
-        metadata.insert("traceparent", trace);
-    }
-    metadata
-}
-
-async fn send(connection: &Channel, request: Request, metadata: MetadataMap, message_size: u64) -> Result<Reply, Status> {
-    let size = usize::try_from(message_size).unwrap_or(usize::MAX);
-    let mut client = PluginServiceClient::new(connection.clone()).max_decoding_message_size(size).max_encoding_message_size(size);
-    fn with<T>(message: T, metadata: MetadataMap) -> tonic::Request<T> {
-        tonic::Request::from_parts(metadata, tonic::Extensions::default(), message)
-    }
-    let none = String::new();
-    Ok(match request {
-        Request::Init(m) => {
-            client.init(with(m, metadata)).await?;
-            (none.clone(), none)
-        }
-        Request::Bootstrap => {
-            client.bootstrap(with((), metadata)).await?;
-            (none.clone(), none)
-        }
-        Request::IsReady => {
-            let pb::IsReadyResponse { ready } = client.is_ready(with((), metadata)).await?.into_inner();
-            (ready.to_string(), none)
-        }
-        Request::Rules => {
-            let m = client.rules(with((), metadata)).await?.into_inner();
-            (m.rules, m.error)
-        }
-        Request::Help => {
-            let m = client.help(with((), metadata)).await?.into_inner();
-            (m.help, m.error)
-        }
-        Request::Command(m) => {
-            let m = client.command(with(m, metadata)).await?.into_inner();
-            (m.payload, m.error)
-        }
-        Request::Form(m) => {
-            let m = client.form(with(m, metadata)).await?.into_inner();
-            (m.payload, m.error)
-        }
-        Request::AbilityCall(m) => result(client.ability_call(with(m, metadata)).await?),
-        Request::WebhookConvert(m) => result(client.webhook_convert(with(m, metadata)).await?),
-        Request::OAuthCallback(m) => result(client.o_auth_callback(with(m, metadata)).await?),
-    })
-}
-
-fn result(response: tonic::Response<pb::CallResponse>) -> Reply {
-    let m = response.into_inner();
-    (m.result, m.error)
-}
-
-/// How tonic begins when what came is no message.
-const NOT_A_MESSAGE: [&str; 4] = ["failed to decode", "Missing response message", "Unexpected EOF decoding", "protocol error: "];
-
-/// A status as an error; none where it says that the connection was lost, which the end of the process may explain.
-fn understand(status: &Status) -> Option<Error> {
+/// Why there is no reply, as an error; a status if it says that the connection was lost, which the end of the process may explain.
+fn understand(failed: Failed) -> Result<Status> {
+    let status = match failed {
+        Failed::Error(error) => return Err(error),
+        Failed::Status(status) => status,
+    };
     let said = clean(status.message(), 200);
     let code = status.code();
     // Statuses that were made on this side of the wire have a source.
-    let local = std::error::Error::source(status).is_some();
+    let local = std::error::Error::source(&status).is_some();
     let (kind, text) = match code {
-        Code::DeadlineExceeded => (Kind::Timeout, "The plugin did not answer before the deadline of the call.".to_owned()),
+        Code::DeadlineExceeded => (Kind::Timeout, LATE.to_owned()),
         // The plugin gave up the stream at its deadline, or we did; not that the connection went away under the call.
-        Code::Cancelled if said.starts_with("h2 protocol error") || said == "Timeout expired" => {
-            (Kind::Timeout, "The plugin did not answer before the deadline of the call.".to_owned())
-        }
-        _ if local => return None,
-        Code::Unavailable => return None,
+        Code::Cancelled if said.starts_with("h2 protocol error") || said == "Timeout expired" => (Kind::Timeout, LATE.to_owned()),
+        _ if local => return Ok(status),
+        Code::Unavailable => return Ok(status),
         Code::Unimplemented => (Kind::UnknownFunction, "The plugin does not implement this function.".to_owned()),
-        Code::OutOfRange if said.contains("message length too large") => {
-            (Kind::InvalidResponse, format!("The plugin's answer is larger than the policy grants (message_size): {said}."))
-        }
-        Code::Internal if NOT_A_MESSAGE.iter().any(|start| said.starts_with(start)) => {
-            (Kind::InvalidResponse, format!("The plugin's answer is not a message of the protocol: {said}."))
-        }
         _ => (Kind::Plugin, format!("The plugin answered with the status {code:?}: {said}")),
     };
     let error = Error::new(kind, text).with_detail("grpc_status", i32::from(code));
-    Some(if kind == Kind::Timeout { error } else { error.with_plugin_message(status.message()) })
+    Err(if kind == Kind::Timeout { error } else { error.with_plugin_message(status.message()) })
 }
 
 /// The innermost reason of a status.

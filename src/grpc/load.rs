@@ -16,6 +16,7 @@ use crate::grpc::door::{Door, Key};
 use crate::grpc::folder::Folder;
 use crate::grpc::handshake::{self, Address};
 use crate::grpc::host_service::Service;
+use crate::grpc::line::Line;
 use crate::grpc::logs::{Lines, Output, Stream};
 use crate::grpc::pb::go_plugin::{StdioData, grpc_stdio_client::GrpcStdioClient, stdio_data};
 use crate::grpc::process::{Host, Process, Said};
@@ -24,7 +25,6 @@ use crate::grpc::tls::Identity;
 use crate::grpc::{EXPLANATION, HOST_SOCKET, Inner, OnExit, Settings, artifact, client, elsewhere, first};
 use crate::host::PluginContext;
 use crate::manifest::{GrpcConfig, Manifest, Tls};
-use crate::runtime;
 
 /// Told of the end of the process; empty until it is loaded, and once it was told.
 type Watcher = Arc<Mutex<Option<OnExit>>>;
@@ -42,7 +42,6 @@ pub(super) fn load(
     call.deadline = call.deadline.at_most(config.start_timeout).at_most(context.grants().load_timeout);
     call.check()?;
     let program = artifact::find(config, manifest.base_dir(), &call)?;
-    let driven = runtime::driven_by_callers()?;
     let folder = Folder::new(settings.runtime_dir.as_deref())?;
     let (output, flushed) = Output::new(context.clone())?;
     let calls = Arc::new(Calls::default());
@@ -72,15 +71,14 @@ pub(super) fn load(
     })?;
     forward_stdio(shared, on_shared.clone(), output, gone);
     arm(&watcher, &process, on_exit)?;
-    let on_driven = client::connection(driven.handle(), &target);
+    let line = Line::new(shared.clone(), target);
     let call_timeout = config.call_timeout;
     Ok(Inner {
         context,
         process,
         calls,
         shared: shared.clone(),
-        driven: Some(driven),
-        on_driven,
+        line,
         on_shared,
         broker,
         folder: Mutex::new(Some(folder)),

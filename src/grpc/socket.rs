@@ -1,7 +1,7 @@
 //! The host's end of a connection to a plugin.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -38,7 +38,7 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    async fn connect(address: &Address) -> io::Result<Self> {
+    pub(super) async fn connect(address: &Address) -> io::Result<Self> {
         match address {
             Address::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
             Address::Tcp(address) => {
@@ -46,6 +46,14 @@ impl Socket {
                 stream.set_nodelay(true)?;
                 Ok(Socket::Tcp(stream))
             }
+        }
+    }
+
+    /// Without the runtime that it was connected on; it goes on not to block.
+    pub(super) fn into_fd(self) -> io::Result<OwnedFd> {
+        match self {
+            Socket::Unix(stream) => stream.into_std().map(OwnedFd::from),
+            Socket::Tcp(stream) => stream.into_std().map(OwnedFd::from),
         }
     }
 }

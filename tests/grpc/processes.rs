@@ -122,6 +122,7 @@ fn what_answers_a_call_with_nonsense_is_told_in_time_and_leaves_nothing() {
         ("window", &[Timeout, Unavailable]),
         ("push", &[Unavailable]),
         ("reset", &[Plugin, Unavailable]),
+        ("bad-details", &[Plugin]),
         ("goaway", &[Unavailable]),
         ("no-message", &[InvalidResponse]),
         ("no-status", &[InvalidResponse, Plugin]),
@@ -166,6 +167,16 @@ fn answers_nonsense(what: &str, kinds: &[Kind]) {
     assert!(begun.elapsed() < BOUND, "{what}: {:?}", begun.elapsed());
     ends(&mut bench, what, &mark, &plugin);
     works(bench);
+}
+
+#[test]
+fn a_connection_that_the_plugin_leaves_is_made_again() {
+    let (mut bench, mark) = (Bench::new("leaves"), mark("leaves"));
+    let (plugin, _exits) = started(&bench, "leaves", &mark);
+    for _ in 0..20 {
+        assert_eq!(order(&plugin, Value::Null, &soon()).unwrap(), Value::Null);
+    }
+    ends(&mut bench, "leaves", &mark, &plugin);
 }
 
 #[test]

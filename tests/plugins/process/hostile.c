@@ -176,6 +176,18 @@ static void answer_badly(int fd, uint32_t stream) {
     frame(fd, DATA, 0, stream, "\0\0\x10\0", 5);
     frame(fd, DATA, 0, stream, zeros, 100);
   }
+  if (is("bad-details")) { /* a status whose details are not base64 */
+    static const char failed[] = "\x88\x0f\x10\x10" "application/grpc" "\x00\x0b" "grpc-status\x01" "2" "\x00\x0c" "grpc-message\x09" "%6Eo%zz%C"
+                                 "\x00\x17" "grpc-status-details-bin\x03" "!!!";
+    frame(fd, HEADERS, END_HEADERS | END_STREAM, stream, failed, sizeof failed - 1);
+  }
+  if (is("leaves")) { /* an answer, after which this connection is good for nothing */
+    headers(fd, stream);
+    frame(fd, DATA, 0, stream, "\0\0\0\0", 5);
+    uint8_t last[8] = {(uint8_t)(stream >> 24), (uint8_t)(stream >> 16), (uint8_t)(stream >> 8), (uint8_t)stream};
+    frame(fd, GOAWAY, 0, 0, last, 8);
+    trailers(fd, stream);
+  }
   if (is("hang-up")) {
     headers(fd, stream);
     shutdown(fd, SHUT_RDWR);

@@ -1,0 +1,253 @@
+//! Requests and replies as they stand on the wire: headers, and a message behind its five bytes.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, USER_AGENT};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Body;
+use prost::{EncodeError, Message};
+use tonic::{Code, Status};
+
+use crate::call::Call;
+use crate::error::{Error, Kind};
+use crate::grpc::dispatch::{Reply, Request};
+use crate::grpc::pb::flowbot as pb;
+
+/// The metadata by which a plugin tells for which call it calls its host.
+pub(super) const CALL_ID: &str = "flowplug-call";
+
+/// Compressed or not, and the length, before each message.
+const PREFIX: usize = 5;
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The plugin's status, or one that was made here for what happened to the connection, with a source then.
+    Status(Status),
+    /// What came is not an answer.
+    Error(Error),
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Self {
+        Failed::Status(status)
+    }
+}
+
+/// The request of a call; `id` is the call's.
+pub(super) fn request(request: &Request, size: usize, call: &Call, moment: Option<Instant>, id: &str) -> http::Request<Full<Bytes>> {
+    let mut message = BytesMut::with_capacity(PREFIX + size);
+    message.put_u8(0);
+    message.put_u32(u32::try_from(size).unwrap_or(u32::MAX));
+    // The buffer has the room, and would grow.
+    let _ = encode(request, &mut message);
+    let mut made = http::Request::new(Full::new(message.freeze()));
+    *made.method_mut() = http::Method::POST;
+    *made.uri_mut() = http::Uri::from_static(uri(request));
+    *made.version_mut() = http::Version::HTTP_2;
+    let headers = made.headers_mut();
+    headers.reserve(6);
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("flowplug/", env!("CARGO_PKG_VERSION"))));
+    if let Some(moment) = moment {
+        insert(headers, "grpc-timeout", &timeout(moment.saturating_duration_since(Instant::now())));
+    }
+    insert(headers, CALL_ID, id);
+    if !call.traceparent.is_empty() {
+        insert(headers, "traceparent", &call.traceparent);
+    }
+    made
+}
+
+/// A header that is another for each call: sent as it is, and not remembered by either side's compression.
+fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(mut value) = HeaderValue::from_str(value) {
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// A time as gRPC has it: at most eight digits and a unit.
+fn timeout(left: Duration) -> String {
+    match (left.as_micros(), left.as_millis(), left.as_secs()) {
+        (micros, ..) if micros < 100_000_000 => format!("{micros}u"),
+        (_, millis, _) if millis < 100_000_000 => format!("{millis}m"),
+        (.., seconds) => format!("{}S", seconds.min(99_999_999)),
+    }
+}
+
+fn uri(request: &Request) -> &'static str {
+    macro_rules! of {
+        ($name:literal) => {
+            concat!("http://localhost/flowbot.plugin.PluginService/", $name)
+        };
+    }
+    match request {
+        Request::Init(_) => of!("Init"),
+        Request::IsReady => of!("IsReady"),
+        Request::Bootstrap => of!("Bootstrap"),
+        Request::Rules => of!("Rules"),
+        Request::Help => of!("Help"),
+        Request::Command(_) => of!("Command"),
+        Request::Form(_) => of!("Form"),
+        Request::AbilityCall(_) => of!("AbilityCall"),
+        Request::WebhookConvert(_) => of!("WebhookConvert"),
+        Request::OAuthCallback(_) => of!("OAuthCallback"),
+    }
+}
+
+fn encode(request: &Request, out: &mut BytesMut) -> Result<(), EncodeError> {
+    match request {
+        Request::IsReady | Request::Bootstrap | Request::Rules | Request::Help => Ok(()),
+        Request::Init(m) => m.encode(out),
+        Request::Command(m) => m.encode(out),
+        Request::Form(m) => m.encode(out),
+        Request::AbilityCall(m) => m.encode(out),
+        Request::WebhookConvert(m) => m.encode(out),
+        Request::OAuthCallback(m) => m.encode(out),
+    }
+}
+
+/// The whole answer in a response: its message, of `limit` bytes at most.
+pub(super) async fn answer<B>(response: http::Response<B>, limit: u64) -> Result<Bytes, Failed>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if response.status() != http::StatusCode::OK {
+        return Err(Failed::Status(not_ok(response.status())));
+    }
+    if let Some(status) = status(response.headers()) {
+        return Err(if status.code() == Code::Ok { bad("it holds no message") } else { Failed::Status(status) });
+    }
+    let mut body = pin!(response.into_body());
+    let mut gathered = Gathered::default();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Failed::Status(Status::from_error(e.into())))?;
+        match frame.into_data() {
+            Ok(data) => gathered.take(data, limit)?,
+            Err(frame) => match frame.trailers_ref().and_then(status) {
+                Some(status) if status.code() == Code::Ok => return gathered.whole(),
+                Some(status) => return Err(Failed::Status(status)),
+                None => break,
+            },
+        }
+    }
+    Err(bad("it ends without a status"))
+}
+
+/// What has come of a message.
+#[derive(Default)]
+struct Gathered {
+    /// The first piece, which mostly is all.
+    first: Bytes,
+    /// All of them, where there are more.
+    all: BytesMut,
+    /// How many bytes it will be, with those before it.
+    size: Option<usize>,
+}
+
+impl Gathered {
+    fn take(&mut self, data: Bytes, limit: u64) -> Result<(), Failed> {
+        if self.first.is_empty() {
+            self.first = data;
+        } else {
+            if self.all.is_empty() {
+                self.all.reserve(self.size.unwrap_or(0).max(self.first.len() + data.len()));
+                self.all.extend_from_slice(&self.first);
+            }
+            self.all.extend_from_slice(&data);
+        }
+        let so_far: &[u8] = if self.all.is_empty() { &self.first } else { &self.all };
+        if self.size.is_none()
+            && let [compressed, a, b, c, d, ..] = *so_far
+        {
+            let size = u32::from_be_bytes([a, b, c, d]);
+            if u64::from(size) > limit {
+                let text = format!("The plugin's answer is larger than the policy grants (message_size): {size} bytes, of {limit}.");
+                return Err(Failed::Error(Error::new(Kind::InvalidResponse, text)));
+            }
+            if compressed != 0 {
+                return Err(bad("it is compressed, which was not offered"));
+            }
+            self.size = Some(size as usize + PREFIX);
+        }
+        if self.size.is_some_and(|size| so_far.len() > size) { Err(bad("it holds more than one message")) } else { Ok(()) }
+    }
+
+    fn whole(self) -> Result<Bytes, Failed> {
+        let mut message = if self.all.is_empty() { self.first } else { self.all.freeze() };
+        match self.size {
+            Some(size) if size == message.len() => {
+                message.advance(PREFIX);
+                Ok(message)
+            }
+            Some(_) => Err(bad("its message is cut off")),
+            None => Err(bad("it holds no message")),
+        }
+    }
+}
+
+fn bad(what: &str) -> Failed {
+    Failed::Error(Error::new(Kind::InvalidResponse, format!("The plugin's answer is not a message of the protocol: {what}.")))
+}
+
+/// What a message says, that answers this request.
+pub(super) fn decode(request: &Request, message: Bytes) -> Result<Reply, Failed> {
+    let none = String::new();
+    let decoded = match request {
+        Request::Init(_) | Request::Bootstrap => <()>::decode(message).map(|()| (none.clone(), none)),
+        Request::IsReady => pb::IsReadyResponse::decode(message).map(|m| (m.ready.to_string(), none)),
+        Request::Rules => pb::RulesResponse::decode(message).map(|m| (m.rules, m.error)),
+        Request::Help => pb::HelpResponse::decode(message).map(|m| (m.help, m.error)),
+        Request::Command(_) => pb::CommandResponse::decode(message).map(|m| (m.payload, m.error)),
+        Request::Form(_) => pb::FormResponse::decode(message).map(|m| (m.payload, m.error)),
+        Request::AbilityCall(_) | Request::WebhookConvert(_) | Request::OAuthCallback(_) => {
+            pb::CallResponse::decode(message).map(|m| (m.result, m.error))
+        }
+    };
+    decoded.map_err(|e| bad(&e.to_string()))
+}
+
+/// The plugin's status. Not tonic's own reading of it, which panics on details that are not base64.
+fn status(headers: &HeaderMap) -> Option<Status> {
+    let code = Code::from_bytes(headers.get("grpc-status")?.as_bytes());
+    let message = headers.get("grpc-message").map_or_else(String::new, |text| unescape(text.as_bytes()));
+    Some(Status::new(code, message))
+}
+
+/// A text as gRPC has it in headers: what is not plain is `%` and two hexadecimal digits.
+fn unescape(text: &[u8]) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    loop {
+        rest = match rest {
+            [] => return String::from_utf8_lossy(&out).into_owned(),
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                let digit = |c: &u8| char::from(*c).to_digit(16).unwrap_or(0);
+                out.push(u8::try_from(digit(high) << 4 | digit(low)).unwrap_or(0));
+                rest
+            }
+            [plain, rest @ ..] => {
+                out.push(*plain);
+                rest
+            }
+        };
+    }
+}
+
+/// What a server means that answers with a plain HTTP status, by gRPC's table.
+fn not_ok(status: http::StatusCode) -> Status {
+    let code = match status.as_u16() {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502 | 503 | 504 => Code::Unavailable,
+        _ => Code::Unknown,
+    };
+    Status::new(code, format!("HTTP status {status}"))
+}
