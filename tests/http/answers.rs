@@ -125,12 +125,15 @@ fn a_server_that_dawdles_is_left_at_the_deadline_or_when_the_call_is_cancelled()
         let error = web.ask_within(&p, &HttpRequest { url: &url, ..GET }, &Deadline::after(SHORT), None).unwrap_err();
         assert_eq!(error.kind(), Kind::Timeout, "{error}");
         assert!(began.elapsed() < SHORT * 10);
-        left.recv_timeout(LONG).unwrap();
+        // Where the machine is so busy that the request had not come, there is nothing to leave.
+        if !server.seen().is_empty() {
+            left.recv_timeout(LONG).unwrap();
+        }
 
         let cancel = Cancel::new();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| web.ask_within(&p, &HttpRequest { url: &url, ..GET }, &Deadline::after(LONG), Some(&cancel)));
-            while server.connections() < 2 {
+            while server.seen().is_empty() {
                 std::thread::yield_now();
             }
             cancel.cancel();
