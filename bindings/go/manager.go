@@ -233,6 +233,7 @@ func (m *Manager) with(ctx context.Context, call func(*frame, unsafe.Pointer) er
 	}
 	defer f.giveBack()
 	err = call(f, h.ptr)
+	runtime.KeepAlive(m) // and with it the Host, whose end would end the call
 	var e *Error
 	if errors.As(err, &e) {
 		return f.failed(ctx, e)

@@ -162,3 +162,22 @@ func TestACallHoldsWhatItIsMadeOn(t *testing.T) {
 		}
 	})
 }
+
+// The same for a manager, which is dropped with its host while it loads.
+func TestALoadHoldsTheManagerAndItsHost(t *testing.T) {
+	h, err := NewHost(WithPolicy("trusted"), WithLogger(quiet), WithEvents(func(Event) {
+		for range 5 {
+			runtime.GC()
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := NewManager(h, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Load(context.Background(), folder(t, wasmFixture), nil); err != nil {
+		t.Error(err)
+	}
+}

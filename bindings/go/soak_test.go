@@ -141,7 +141,11 @@ func TestManyCallsLeaveNothingBehind(t *testing.T) {
 			}
 			return nil
 		}
-		flat(t, soaked(t, "FLOWPLUG_SOAK_GO_CALLS", 2000), func(n int) {
+		short := 2000
+		if fixture == grpcFixture {
+			short = 400
+		}
+		flat(t, soaked(t, "FLOWPLUG_SOAK_GO_CALLS", short), func(n int) {
 			var all sync.WaitGroup
 			for range 4 {
 				all.Add(1)
