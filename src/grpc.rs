@@ -39,6 +39,7 @@ mod message;
 pub mod pb;
 mod process;
 mod socket;
+mod tasks;
 mod tls;
 mod wire;
 

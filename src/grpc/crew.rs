@@ -4,17 +4,17 @@
 //! leads: it waits for the socket and does what comes of it, the answers of the others included, who sleep until
 //! theirs is there. When its own is there, it leaves the lead to another. While nobody waits, nothing is done.
 
-use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
 use crate::call::{Cancel, Deadline, check};
 use crate::error::Result;
+use crate::grpc::tasks::{Ran, Spawner, Tasks, lock};
 use crate::grpc::wire::Wire;
 
 /// Those who wait for one connection.
@@ -53,7 +53,7 @@ impl Crew {
 
     /// Takes in what the connection wants done.
     pub(super) fn tasks(&self) -> Spawner {
-        Spawner(Arc::downgrade(&self.tasks))
+        Tasks::spawner(&self.tasks)
     }
 
     /// Waits for a future of this connection, the deadline (`timeout`) or a token (`cancelled`).
@@ -123,7 +123,7 @@ impl Crew {
     }
 
     fn watch(&self) -> MutexGuard<'_, Watch> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.watch)
     }
 }
 
@@ -195,128 +195,96 @@ impl Wake for Member {
     }
 }
 
-/// The most that a thread does in one go before it looks after itself.
-const BATCH: usize = 64;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::grpc::wire::Stream;
+    use hyper::rt::Executor;
+    use std::collections::HashMap;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::pin::Pin;
+    use tokio::io::{AsyncRead, ReadBuf};
 
-/// What a connection consists of: futures, polled by whoever is here, one thread at a time.
-#[derive(Debug, Default)]
-struct Tasks {
-    running: Mutex<()>,
-    waiting: AtomicUsize,
-    ready: Mutex<VecDeque<Arc<Task>>>,
-    live: Mutex<HashMap<usize, Arc<Task>>>,
-}
+    /// Each byte that comes is the answer to who waits for it.
+    #[derive(Default)]
+    struct Answers(Mutex<HashMap<u8, Option<Waker>>>);
 
-/// What came of the work.
-enum Ran {
-    /// There is none left.
-    All,
-    /// There is more, but this thread has done its share.
-    Enough,
-    /// Another thread is at it, and does what has come since.
-    Elsewhere,
-}
-
-struct Task {
-    work: Mutex<Option<Work>>,
-    queued: AtomicBool,
-    tasks: Weak<Tasks>,
-}
-
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Where a connection puts its futures.
-#[derive(Clone, Debug)]
-pub(super) struct Spawner(Weak<Tasks>);
-
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
-    fn execute(&self, work: F) {
-        let Some(tasks) = self.0.upgrade() else { return };
-        let task = Arc::new(Task { work: Mutex::new(Some(Box::pin(work))), queued: AtomicBool::new(false), tasks: self.0.clone() });
-        lock(&tasks.live).insert(task.key(), task.clone());
-        task.wake();
-    }
-}
-
-impl Tasks {
-    /// Does what can be done now, unless another thread is at it.
-    fn run(&self) -> Ran {
-        if self.waiting.load(Ordering::Acquire) == 0 {
-            return Ran::All;
+    impl Answers {
+        async fn of(&self, byte: u8) {
+            std::future::poll_fn(|context| match lock(&self.0).insert(byte, Some(context.waker().clone())) {
+                Some(None) => Poll::Ready(()),
+                _ => Poll::Pending,
+            })
+            .await;
         }
-        let mut left = BATCH;
-        loop {
-            let Ok(running) = self.running.try_lock() else { return Ran::Elsewhere };
-            while let Some(task) = self.next() {
-                task.run(self);
-                left -= 1;
-                if left == 0 {
-                    return Ran::Enough;
+    }
+
+    fn crew() -> (Arc<Crew>, Arc<Answers>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let wire = Arc::new(Wire::new(ours.into()).unwrap());
+        let (crew, answers) = (Arc::new(Crew::new(wire.clone())), Arc::new(Answers::default()));
+        let (mut stream, told) = (Stream(wire), answers.clone());
+        crew.tasks().execute(std::future::poll_fn(move |context| {
+            loop {
+                let mut byte = [0];
+                let mut room = ReadBuf::new(&mut byte);
+                match Pin::new(&mut stream).poll_read(context, &mut room) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(read) if read.is_err() || room.filled().is_empty() => return Poll::Ready(()),
+                    Poll::Ready(_) => drop(lock(&told.0).insert(byte[0], None).flatten().map(Waker::wake)),
                 }
             }
-            drop(running);
-            // Who found the lock taken, and left, had put something here before.
-            if lock(&self.ready).is_empty() {
-                return Ran::All;
-            }
+        }));
+        (crew, answers, theirs)
+    }
+
+    #[test]
+    fn everyone_gets_an_answer_whoever_leads() {
+        let (crew, answers, theirs) = crew();
+        for order in [0, 100, 7, 255] {
+            lock(&answers.0).clear();
+            std::thread::scope(|scope| {
+                for byte in 0..64u8 {
+                    let (crew, answers) = (&crew, &answers);
+                    scope.spawn(move || crew.wait(answers.of(byte), &Deadline::after(Duration::from_secs(60)), &[]).unwrap());
+                }
+                for byte in 0..64u8 {
+                    (&theirs).write_all(&[(byte ^ order) & 63]).unwrap();
+                }
+            });
         }
+        let watch = crew.watch();
+        assert!(!watch.led && watch.asleep.is_empty());
     }
 
-    fn next(&self) -> Option<Arc<Task>> {
-        let mut ready = lock(&self.ready);
-        let task = ready.pop_front();
-        self.waiting.store(ready.len(), Ordering::Release);
-        task
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        // Each is kept by the wakers that it holds itself.
-        for task in std::mem::take(&mut *lock(&self.live)).into_values() {
-            let work = lock(&task.work).take();
-            drop(work);
-        }
-    }
-}
-
-impl Task {
-    fn key(self: &Arc<Self>) -> usize {
-        Arc::as_ptr(self).addr()
+    #[test]
+    fn deadlines_and_tokens_end_those_who_lead_and_those_who_sleep() {
+        let (crew, answers, theirs) = crew();
+        let token = Cancel::new();
+        let ask = |byte, deadline, cancels: &[Option<&Cancel>]| crew.wait(answers.of(byte), &deadline, cancels).map_err(|e| e.kind());
+        let (wait, cancel, long) = (&ask, &token, Duration::from_secs(60));
+        std::thread::scope(|scope| {
+            let cancelled: Vec<_> = (0..4).map(|byte| scope.spawn(move || wait(byte, Deadline::never(), &[Some(cancel), None]))).collect();
+            let late: Vec<_> =
+                (4..8).map(|byte| scope.spawn(move || wait(byte, Deadline::after(Duration::from_millis(20)), &[]))).collect();
+            let answered = scope.spawn(move || wait(9, Deadline::after(long), &[]));
+            assert!(late.into_iter().all(|thread| thread.join().unwrap() == Err(Kind::Timeout)));
+            cancel.cancel();
+            assert!(cancelled.into_iter().all(|thread| thread.join().unwrap() == Err(Kind::Cancelled)));
+            (&theirs).write_all(&[9]).unwrap();
+            assert_eq!(answered.join().unwrap(), Ok(()));
+        });
     }
 
-    fn run(self: Arc<Self>, tasks: &Tasks) {
-        // Before it is polled: a wake from now on is for the next time.
-        self.queued.store(false, Ordering::Release);
-        let waker = Waker::from(self.clone());
-        let mut work = lock(&self.work);
-        let done = work.as_mut().is_some_and(|work| work.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
-        if done {
-            *work = None;
-            lock(&tasks.live).remove(&self.key());
-        }
+    #[test]
+    fn what_a_crew_held_is_dropped_with_it() {
+        let (crew, answers, _theirs) = crew();
+        crew.glance();
+        assert_eq!(Arc::strong_count(&answers), 2);
+        drop(crew);
+        assert_eq!(Arc::strong_count(&answers), 1);
     }
-}
-
-impl Wake for Task {
-    fn wake(self: Arc<Self>) {
-        if self.queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        if let Some(tasks) = self.tasks.upgrade() {
-            let mut ready = lock(&tasks.ready);
-            ready.push_back(self);
-            tasks.waiting.store(ready.len(), Ordering::Release);
-        }
-    }
-}
-
-impl std::fmt::Debug for Task {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Task").finish_non_exhaustive()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

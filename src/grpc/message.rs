@@ -251,3 +251,69 @@ fn not_ok(status: http::StatusCode) -> Status {
     };
     Status::new(code, format!("HTTP status {status}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gathered(pieces: &[&[u8]], limit: u64) -> Result<Vec<u8>, String> {
+        let text = |failed| match failed {
+            Failed::Error(e) => e.message().to_owned(),
+            Failed::Status(status) => panic!("{status}"),
+        };
+        let mut gathered = Gathered::default();
+        for piece in pieces {
+            gathered.take(Bytes::copy_from_slice(piece), limit).map_err(text)?;
+        }
+        gathered.whole().map(|message| message.to_vec()).map_err(text)
+    }
+
+    #[test]
+    fn a_message_is_put_together_from_any_pieces() {
+        let whole = b"\0\0\0\0\x04abcd";
+        for first in 0..=whole.len() {
+            for second in first..=whole.len() {
+                let pieces = [&whole[..first], &whole[first..second], &whole[second..]];
+                assert_eq!(gathered(&pieces, 4).unwrap(), b"abcd", "{first} {second}");
+            }
+        }
+        assert_eq!(gathered(&[b"\0\0\0\0\0"], 4).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_is_no_message_says_so() {
+        let fails = |pieces: &[&[u8]], why: &str| {
+            let said = gathered(pieces, 4).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        };
+        fails(&[], "no message");
+        fails(&[b"\0\0\0"], "no message");
+        fails(&[b"\0\0\0\0\x04abc"], "cut off");
+        fails(&[b"\0\0\0\0\x04abcd", b"e"], "more than one");
+        fails(&[b"\x01\0\0\0\x04abcd"], "compressed");
+        fails(&[b"\0\0\0\0", b"\x05"], "message_size");
+        fails(&[b"\0\xff\xff\xff\xff"], "message_size");
+    }
+
+    #[test]
+    fn a_status_is_read_whatever_stands_beside_it() {
+        let read = |pairs: &[(&'static str, &'static str)]| {
+            let headers = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+            status(&headers).map(|status| (status.code(), status.message().to_owned()))
+        };
+        assert_eq!(read(&[]), None);
+        assert_eq!(read(&[("grpc-status", "0")]), Some((Code::Ok, String::new())));
+        let odd = [("grpc-status", "5"), ("grpc-message", "%C3%A4 %zz%4"), ("grpc-status-details-bin", "!!!")];
+        assert_eq!(read(&odd), Some((Code::NotFound, "\u{e4} %zz%4".to_owned())));
+        assert_eq!(read(&[("grpc-status", "x")]), Some((Code::Unknown, String::new())));
+    }
+
+    #[test]
+    fn a_timeout_has_eight_digits_at_most() {
+        for (left, text) in [(1, "1u"), (99_999_999, "99999999u"), (100_000_000, "100000m"), (99_999_999_999, "99999999m")] {
+            assert_eq!(timeout(Duration::from_micros(left)), text);
+        }
+        assert_eq!(timeout(Duration::from_secs(100_000)), "100000S");
+        assert_eq!(timeout(Duration::MAX), "99999999S");
+    }
+}

@@ -252,3 +252,94 @@ impl AsyncWrite for Stream {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    fn pair() -> (Wire, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (Wire::new(ours.into()).unwrap(), theirs)
+    }
+
+    fn came(theirs: &mut UnixStream) -> Vec<u8> {
+        let mut all = vec![0; 1 << 20];
+        let size = theirs.read(&mut all).unwrap_or(0);
+        all.truncate(size);
+        all
+    }
+
+    fn put(wire: &Wire, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        wire.poll_write(&mut Context::from_waker(Waker::noop()), &[IoSlice::new(bytes)])
+    }
+
+    #[test]
+    fn an_answer_to_a_ping_goes_with_the_next_request_or_alone_after_a_while() {
+        let (wire, mut theirs) = pair();
+        let pong = [&PONG[..], b"12345678"].concat();
+        assert!(put(&wire, &pong).is_ready());
+        wire.flush();
+        assert_eq!(came(&mut theirs), b"");
+        assert!(put(&wire, b"request").is_ready());
+        wire.flush();
+        assert_eq!(came(&mut theirs), [&pong[..], b"request"].concat());
+        assert!(put(&wire, &pong).is_ready());
+        wire.glance();
+        assert_eq!(came(&mut theirs), b"");
+        wire.wait(None);
+        assert_eq!(came(&mut theirs), pong);
+    }
+
+    #[test]
+    fn what_is_written_waits_for_those_who_come_while_somebody_waits_briefly() {
+        let (wire, mut theirs) = pair();
+        wire.comes();
+        assert!(put(&wire, b"a").is_ready());
+        wire.state().waited = Some((Ready::default(), true));
+        wire.flush();
+        assert_eq!(came(&mut theirs), b"");
+        wire.came();
+        wire.flush();
+        assert_eq!(came(&mut theirs), b"a");
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_is_sent_in_time_and_in_order() {
+        let (wire, mut theirs) = pair();
+        let piece: Vec<u8> = (0..=250u8).cycle().take(100_000).collect();
+        let (mut sent, mut seen) = (0, Vec::new());
+        while sent < 1_000_000 {
+            match put(&wire, &piece[sent % piece.len()..]) {
+                Poll::Ready(size) => sent += size.unwrap(),
+                Poll::Pending => {
+                    seen.extend(came(&mut theirs));
+                    wire.wait(None);
+                }
+            }
+        }
+        wire.flush();
+        while seen.len() < sent {
+            seen.extend(came(&mut theirs));
+            wire.flush();
+        }
+        assert!(seen.chunks(piece.len()).all(|chunk| chunk == &piece[..chunk.len()]));
+    }
+
+    #[test]
+    fn a_flood_is_left_now_and_then_and_an_end_is_read() {
+        let (wire, mut theirs) = pair();
+        theirs.write_all(&[0; 4096]).unwrap();
+        wire.glance();
+        let mut byte = [0; 1];
+        let mut read = || wire.poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte)).is_ready();
+        assert_eq!((0..READS).filter(|_| read()).count(), READS as usize);
+        assert!(!read());
+        assert!(read());
+        drop(theirs);
+        assert!(matches!(put(&wire, &[0; GATHERED + 1]), Poll::Ready(Err(_))));
+    }
+}
