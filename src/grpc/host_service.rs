@@ -19,7 +19,7 @@ use crate::grpc::pb::flowbot::host_service_server::{HostService, HostServiceServ
 use crate::grpc::tls::Tls;
 use crate::host::{Caller, HttpRequest, Level, PluginContext};
 
-/// How long a host call may take that belongs to no call and names no deadline.
+/// How long a host call may take that belongs to no call, whatever deadline it names.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The answers to one plugin.
@@ -56,11 +56,7 @@ impl Service {
         let answered = tokio::task::spawn_blocking(move || {
             // Taken until the answer is there, also if nobody waits for it any more.
             let _place = place;
-            let deadline = match (&flight, own) {
-                (Some(flight), Some(own)) => flight.call.deadline.clone().at_most(own),
-                (Some(flight), None) => flight.call.deadline.clone(),
-                (None, own) => Deadline::after(own.unwrap_or(DEADLINE)),
-            };
+            let deadline = bound(flight.as_ref().map(|flight| &flight.call.deadline), own);
             let chain = match &flight {
                 Some(flight) => flight.call.chain,
                 None => Chain::default().enter(context.serial())?,
@@ -77,6 +73,15 @@ impl Service {
             chain.scope(|| work(&caller, message))
         });
         answered.await.map_err(lost)?
+    }
+}
+
+/// When a host call has to be over: with the call it belongs to, or after a time of the host's; sooner if the plugin says so.
+fn bound(call: Option<&Deadline>, own: Option<Duration>) -> Deadline {
+    let deadline = call.cloned().unwrap_or_else(|| Deadline::after(DEADLINE));
+    match own {
+        Some(own) => deadline.at_most(own),
+        None => deadline,
     }
 }
 
@@ -213,6 +218,22 @@ mod tests {
             ("5é", None),
         ] {
             assert_eq!(timeout(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_shortens_its_host_calls_and_never_lengthens_them() {
+        let (brief, years) = (Duration::from_millis(100), Duration::from_secs(1 << 30));
+        let call = Deadline::after(Duration::from_secs(5));
+        for (call, own, expected) in [
+            (None, None, DEADLINE),
+            (None, Some(years), DEADLINE),
+            (None, Some(brief), brief),
+            (Some(&call), None, Duration::from_secs(5)),
+            (Some(&call), Some(years), Duration::from_secs(5)),
+            (Some(&call), Some(brief), brief),
+        ] {
+            assert_eq!(bound(call, own).limit(), Some(expected));
         }
     }
 
