@@ -134,15 +134,30 @@ impl Connected for Guest {
     fn connect_info(&self) {}
 }
 
+impl Guest {
+    /// What the stream says of it, unless the process is gone: then the connection is broken, whoever still holds the other
+    /// end and does not read.
+    fn while_there<T>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut Stream<UnixStream>>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let guest = self.get_mut();
+        if !guest.gone.is_set() {
+            let polled = poll(Pin::new(&mut guest.stream), cx);
+            if polled.is_ready() || guest.wakes.as_mut().poll(cx).is_pending() {
+                return polled;
+            }
+        }
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+}
+
 impl AsyncRead for Guest {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let guest = self.get_mut();
-        // As if the other end had hung up, however much it still says.
-        if guest.gone.is_set() {
-            return Poll::Ready(Ok(()));
-        }
-        match Pin::new(&mut guest.stream).poll_read(cx, buf) {
-            Poll::Pending => guest.wakes.as_mut().poll(cx).map(Ok),
+        match self.while_there(cx, |stream, cx| stream.poll_read(cx, buf)) {
+            // As if the other end had hung up, however much it still says.
+            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::BrokenPipe => Poll::Ready(Ok(())),
             read => read,
         }
     }
@@ -150,11 +165,11 @@ impl AsyncRead for Guest {
 
 impl AsyncWrite for Guest {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        self.while_there(cx, |stream, cx| stream.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, parts)
+        self.while_there(cx, |stream, cx| stream.poll_write_vectored(cx, parts))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -162,11 +177,11 @@ impl AsyncWrite for Guest {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        self.while_there(cx, |stream, cx| stream.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        self.while_there(cx, |stream, cx| stream.poll_shutdown(cx))
     }
 }
 
@@ -241,7 +256,36 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+
+    #[test]
+    fn a_write_that_nobody_reads_ends_with_the_process() {
+        let limit = Duration::from_secs(30);
+        let ended = crate::runtime::driven_by_callers().unwrap().block_on(async {
+            let (socket, _silent) = UnixStream::pair().unwrap();
+            let (gone, room) = (Cancel::new(), Arc::new(Semaphore::new(1)));
+            let ended = gone.clone();
+            let wakes = Box::pin(async move { ended.cancelled().await });
+            let place = room.acquire_owned().await.unwrap();
+            let mut guest = Guest { stream: Stream::Plain(socket), gone: gone.clone(), wakes, _place: place };
+            let piece = vec![0; 64 * 1024];
+            // Until the system holds no more of it.
+            while is_ready(guest.write_all(&piece)) {}
+            let (written, ()) = tokio::join!(tokio::time::timeout(limit, guest.write_all(&piece)), async { gone.cancel() });
+            let kind = |result: io::Result<()>| result.unwrap_err().kind();
+            let after = [kind(written.unwrap()), kind(guest.flush().await), kind(guest.shutdown().await)];
+            (after, guest.read(&mut [0]).await.unwrap())
+        });
+        assert_eq!(ended, ([io::ErrorKind::BrokenPipe; 3], 0));
+    }
+
+    /// Whether a future is ready when it is asked once.
+    fn is_ready(work: impl Future) -> bool {
+        let mut work = std::pin::pin!(work);
+        work.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_ready()
+    }
 
     #[test]
     fn texts_are_compared_whole() {
