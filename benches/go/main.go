@@ -1,7 +1,7 @@
 // S5: a warm call from Go through this project's binding beside wazero, bare and in flowbot's way: one guest, the same
-// payloads, rounds that take turns, medians.
+// payloads, rounds that take turns, medians. S9: a call of a Go plugin's process, beside go-plugin's own client.
 //
-// Usage: go run . in benches/go, after `make build`. Needs wabt's wat2wasm.
+// Usage: go run . in benches/go, after `make build plugins`. Needs wabt's wat2wasm.
 package main
 
 import (
@@ -84,7 +84,7 @@ func run() error {
 			return err
 		}
 	}
-	return nil
+	return compareGRPC(ctx, json.RawMessage(`[12345,"flow",{"tags":["a","b"],"ok":true},"of some 100 bytes in all"]`))
 }
 
 func flowplugWays(ctx context.Context, module string) ([]way, func(), error) {
@@ -129,15 +129,28 @@ func payload(n int) json.RawMessage {
 
 // compare prints what a call takes in each way.
 func compare(ways []way, params json.RawMessage) error {
+	medians, err := measure(ways, params)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nGo: echo of %d B\n", len(params))
+	for i, w := range ways {
+		fmt.Printf("  %-42s %9.0f ns   %5.2f x wazero alone   %5.1f times flowbot's speed\n", w.name, medians[i], medians[i]/medians[0], medians[1]/medians[i])
+	}
+	return nil
+}
+
+// measure is what a call takes in each way, in nanoseconds: the median of rounds that take turns.
+func measure(ways []way, params json.RawMessage) ([]float64, error) {
 	counts := make([]int, len(ways))
 	times := make([][]float64, len(ways))
 	for i, w := range ways {
 		if got, err := w.echo(params); err != nil || !bytes.Equal(got, params) {
-			return fmt.Errorf("%s: %w, %.100s", w.name, err, got)
+			return nil, fmt.Errorf("%s: %w, %.100s", w.name, err, got)
 		}
 		count, err := calibrated(w.echo, params)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		counts[i] = count
 	}
@@ -145,21 +158,17 @@ func compare(ways []way, params json.RawMessage) error {
 		for i, w := range ways {
 			took, err := timed(w.echo, params, counts[i])
 			if err != nil {
-				return err
+				return nil, err
 			}
 			times[i] = append(times[i], float64(took.Nanoseconds())/float64(counts[i]))
 		}
 	}
-	fmt.Printf("\nGo: echo of %d B\n", len(params))
 	medians := make([]float64, len(ways))
 	for i := range ways {
 		slices.Sort(times[i])
 		medians[i] = times[i][len(times[i])/2]
 	}
-	for i, w := range ways {
-		fmt.Printf("  %-42s %9.0f ns   %5.2f x wazero alone   %5.1f times flowbot's speed\n", w.name, medians[i], medians[i]/medians[0], medians[1]/medians[i])
-	}
-	return nil
+	return medians, nil
 }
 
 // calibrated is how many calls a round takes. The best of some tries counts: one that was interrupted says nothing.
