@@ -245,13 +245,14 @@ impl Caller<'_> {
 
     /// `HTTPRequest`: refused before the host hears of it if the allowlist does not name the URL's host.
     pub fn http_request(&self, request: &HttpRequest<'_>) -> Result<HttpResponse> {
-        self.audited_request(request.url, self.http_request_within(request))
+        self.audited(self.http_request_within(request))
     }
 
     fn http_request_within(&self, request: &HttpRequest<'_>) -> Result<HttpResponse> {
         http::check_method(request.method)?;
         http::check_headers(request.headers, request.body)?;
         let url = http::check_url(self.context, request.url)?;
+        self.context.audit_reached(&url);
         let response = self.context.host.http_request(self, &HttpRequest { url: url.as_str(), ..*request })?;
         let max = self.context.grants.http_max_response;
         if response.body.len() as u64 > max {

@@ -148,6 +148,28 @@ fn what_a_plugin_is_refused_and_reaches_is_told() {
     });
 }
 
+/// Whatever is wrong with a request that goes nowhere, no event says that its server was allowed, and none is kept from being told.
+#[test]
+fn a_server_that_was_not_gone_to_is_not_told_of_as_reached() {
+    with(grants(), |caller, host| {
+        let ask = |method: &str, url: &str, headers: &[(&str, &str)]| caller.http_request(&HttpRequest { method, url, headers, body: b"" });
+        for n in 0..300 {
+            ask("A B", &format!("http://169.254.169.254:{n}/"), &[]).unwrap_err();
+            ask("GET", &format!("https://forged{n}.org/"), &[("a b", "c")]).unwrap_err();
+            ask("GET", &format!("https://{}{n}/", "a".repeat(10_000)), &[]).unwrap_err();
+            ask("A B", &format!("https://api.example.com:{n}/"), &[]).unwrap_err();
+        }
+        ask("GET", "https://api.example.com/", &[("hOst", "evil.org")]).unwrap_err();
+        ask("GET", "https://api.example.com/", &[("Transfer-Encoding", "chunked")]).unwrap_err();
+        assert_eq!(
+            audits(host),
+            ["http hOst: evil.org false no Host header", "http Transfer-Encoding: chunked false no header that says where a request ends",]
+        );
+        ask("GET", "https://api.example.com/", &[]).unwrap();
+        assert_eq!(audits(host).last().unwrap(), "http api.example.com:443 true http: [\"api.example.com\"]");
+    });
+}
+
 #[test]
 fn a_plugin_that_is_refused_all_the_time_is_told_of_now_and_then() {
     with(grants(), |caller, host| {

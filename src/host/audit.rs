@@ -66,10 +66,11 @@ impl PluginContext {
         self.event(&event(self.identity(), text("what"), text("target"), false, text("rule")));
     }
 
-    /// Tells that the plugin reached a server, the first time that it does.
-    fn audit_reached(&self, url: &str) {
-        let Ok(url) = Url::parse(url) else { return };
+    /// Tells of the server that the plugin is about to reach, the first time. Only a URL that was checked comes here: what a
+    /// plugin writes where it may not go neither takes a place nor passes for a server that was reached.
+    pub(super) fn audit_reached(&self, url: &Url) {
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return };
+        let Some(pattern) = self.grants().http.iter().find(|pattern| pattern.matches(host, port)) else { return };
         let target = format!("{host}:{port}");
         {
             let mut reached = self.audit.reached.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,8 +78,7 @@ impl PluginContext {
                 return;
             }
         }
-        let pattern = self.grants().http.iter().find(|pattern| pattern.matches(host, port));
-        let rule = pattern.map_or_else(String::new, |pattern| format!("http: [{:?}]", pattern.as_str()));
+        let rule = format!("http: [{:?}]", pattern.as_str());
         self.event(&event(self.identity(), "http", &target, true, &rule));
     }
 }
@@ -88,15 +88,6 @@ impl Caller<'_> {
     pub(super) fn audited<T>(&self, answer: Result<T>) -> Result<T> {
         if let Err(error) = &answer {
             self.context.audit_refusal(error);
-        }
-        answer
-    }
-
-    /// Tells of what was refused, and else of the server that was reached.
-    pub(super) fn audited_request<T>(&self, url: &str, answer: Result<T>) -> Result<T> {
-        match &answer {
-            Err(error) if error.details().contains_key("denied") => self.context.audit_refusal(error),
-            _ => self.context.audit_reached(url),
         }
         answer
     }

@@ -93,22 +93,23 @@ pub fn check_headers(headers: &[(&str, &str)], body: &[u8]) -> Result<()> {
             return Err(Error::new(Kind::InvalidArgument, format!("The value of the header {name:?} contains a line break or NUL.")));
         }
         if name.eq_ignore_ascii_case("host") {
-            return Err(Error::new(
-                Kind::PermissionDenied,
-                "A plugin may not set the Host header: it would reach a host that was not checked.",
-            ));
+            let text = "A plugin may not set the Host header: it would reach a host that was not checked.";
+            return Err(header_denied(name, value, text.to_owned(), "no Host header"));
         }
         if frames(name, value, body) {
-            return Err(Error::new(
-                Kind::PermissionDenied,
-                format!(
-                    "A plugin may not set the header {name} to {:?}: the HTTP client says where a request ends. Leave it out.",
-                    clean(value, 80)
-                ),
-            ));
+            let shown = clean(value, 80);
+            let text =
+                format!("A plugin may not set the header {name} to {shown:?}: the HTTP client says where a request ends. Leave it out.");
+            return Err(header_denied(name, value, text, "no header that says where a request ends"));
         }
     }
     Ok(())
+}
+
+#[cold]
+fn header_denied(name: &str, value: &str, text: String, rule: &str) -> Error {
+    let target = format!("{name}: {}", clean(value, 200));
+    Error::new(Kind::PermissionDenied, text).with_detail("denied", audit::denied("http", &target, rule, String::new()))
 }
 
 /// Whether a header would say of the connection, or of the body's length, what the client does not.
