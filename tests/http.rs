@@ -13,6 +13,8 @@
 mod addresses;
 #[path = "http/answers.rs"]
 mod answers;
+#[path = "http/lookups.rs"]
+mod lookups;
 #[path = "http/redirects.rs"]
 mod redirects;
 #[path = "http/server.rs"]
@@ -67,9 +69,13 @@ impl Web {
     }
 
     pub(crate) fn trusting(ca_file: Option<&Path>) -> Self {
-        let runtime = flowplug::runtime::shared(2).unwrap();
         let names = Arc::new(Names::default());
-        let client = HttpClient::with_resolver(runtime.handle().clone(), ca_file, names.clone()).unwrap();
+        Self::resolving(ca_file, names.clone(), names)
+    }
+
+    pub(crate) fn resolving(ca_file: Option<&Path>, names: Arc<Names>, resolver: Arc<dyn Resolve>) -> Self {
+        let runtime = flowplug::runtime::shared(2).unwrap();
+        let client = HttpClient::with_resolver(runtime.handle().clone(), ca_file, resolver).unwrap();
         Web { client, names, _runtime: runtime }
     }
 

@@ -14,10 +14,11 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use once_cell::sync::OnceCell;
 use rustls::ClientConfig;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use crate::call::{Deadline, thread_waker, wait};
 use crate::error::{Error, Kind, Result};
-use crate::host::http::connect::{Connector, Resolve, System};
+use crate::host::http::connect::{Connector, LOOKUPS, LOOKUPS_OF_HOST, Lookups, Resolve, System};
 use crate::host::http::exchange::{Answer, Hop, exchange};
 use crate::host::http::roots;
 use crate::host::{Caller, HttpRequest, HttpResponse, PluginContext};
@@ -41,6 +42,7 @@ pub struct HttpClient {
     handle: Handle,
     resolver: Arc<dyn Resolve>,
     ca_file: Option<PathBuf>,
+    lookups: Arc<Semaphore>,
     /// Read when the first plugin makes a request, unless a file was named.
     tls: OnceCell<ClientConfig>,
 }
@@ -52,8 +54,17 @@ impl std::fmt::Debug for HttpClient {
 }
 
 /// The connections of one plugin; another's grants may differ, so they are never shared.
-#[derive(Default)]
-pub struct Connections(Mutex<Kept>);
+pub struct Connections {
+    kept: Mutex<Kept>,
+    /// Not with the client: its look-ups go on when it is let go.
+    lookups: Arc<Semaphore>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Connections { kept: Mutex::default(), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+    }
+}
 
 #[derive(Default)]
 struct Kept {
@@ -80,7 +91,7 @@ impl HttpClient {
     /// The same, with other addresses for names.
     pub fn with_resolver(handle: Handle, ca_file: Option<&Path>, resolver: Arc<dyn Resolve>) -> Result<Self> {
         let tls = ca_file.map(|file| roots::config(Some(file))).transpose()?.map_or_else(OnceCell::new, OnceCell::with_value);
-        Ok(HttpClient { handle, resolver, ca_file: ca_file.map(Path::to_owned), tls })
+        Ok(HttpClient { handle, resolver, ca_file: ca_file.map(Path::to_owned), lookups: Arc::new(Semaphore::new(LOOKUPS_OF_HOST)), tls })
     }
 
     /// Makes a request on behalf of a plugin and waits for the whole answer, on this thread, within the caller's bounds.
@@ -120,7 +131,7 @@ impl HttpClient {
 
     /// The plugin's client; a new one where the old has been to many servers.
     fn client(&self, plugin: &PluginContext, hop: &Hop) -> Result<Client> {
-        let mut kept = plugin.connections().0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = plugin.connections().kept.lock().unwrap_or_else(PoisonError::into_inner);
         let server = hop.server();
         let many = !kept.servers.contains(&server) && kept.servers.len() >= SERVERS;
         if many || (hop.is_secure() && !kept.secure) {
@@ -133,12 +144,13 @@ impl HttpClient {
         kept.secure = hop.is_secure();
         // A plugin that speaks plain HTTP needs no certificates.
         let tls = if kept.secure { self.tls.get_or_try_init(|| roots::config(None))?.clone() } else { roots::none()? };
+        let lookups = Lookups { own: plugin.connections().lookups.clone(), all: self.lookups.clone() };
         let client = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_EACH)
             .http1_max_buf_size(HEAD_MAX)
-            .build(Connector::new(self.resolver.clone(), tls, &plugin.grants().http_private));
+            .build(Connector::new(self.resolver.clone(), lookups, tls, &plugin.grants().http_private));
         Ok(kept.client.insert(client).clone())
     }
 }

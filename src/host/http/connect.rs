@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot};
 use tower::Service;
 
 use crate::host::http::address::permitted;
@@ -23,7 +23,9 @@ use crate::manifest::IpRange;
 use crate::sys;
 
 /// Names that are looked up for one plugin at the same time: each holds a thread, for as long as the system tries.
-const LOOKUPS: usize = 8;
+pub(super) const LOOKUPS: usize = 8;
+/// The same for all plugins of a host together.
+pub(super) const LOOKUPS_OF_HOST: usize = 128;
 /// Addresses of one name that are tried.
 const ADDRESSES: usize = 16;
 /// For a connection, its handshake included.
@@ -48,6 +50,19 @@ impl Resolve for System {
     }
 }
 
+/// The turns to look a name up: a plugin's own, then the host's. They outlive connectors and requests, as the threads do.
+#[derive(Clone, Debug)]
+pub(super) struct Lookups {
+    pub(super) own: Arc<Semaphore>,
+    pub(super) all: Arc<Semaphore>,
+}
+
+impl Lookups {
+    async fn turn(self) -> Result<[OwnedSemaphorePermit; 2], AcquireError> {
+        Ok([self.own.acquire_owned().await?, self.all.acquire_owned().await?])
+    }
+}
+
 /// Everything that a name leads to, or the address itself, is neither public nor granted.
 #[derive(Debug)]
 pub(super) struct NotPublic(pub(super) IpAddr);
@@ -64,7 +79,7 @@ impl std::error::Error for NotPublic {}
 #[derive(Clone)]
 pub(super) struct Judge {
     resolver: Arc<dyn Resolve>,
-    lookups: Arc<Semaphore>,
+    lookups: Lookups,
     granted: Arc<[IpRange]>,
 }
 
@@ -80,7 +95,7 @@ impl Service<Name> for Judge {
     fn call(&mut self, name: Name) -> Self::Future {
         let Judge { resolver, lookups, granted } = self.clone();
         Box::pin(async move {
-            let turn = lookups.acquire_owned().await?;
+            let turn = lookups.turn().await?;
             let (answer, found) = oneshot::channel();
             // A thread of its own: the runtime's blocking threads may all be waiting for answers such as this one.
             std::thread::Builder::new().name("flowplug-dns".to_owned()).spawn(move || {
@@ -106,9 +121,9 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(resolver: Arc<dyn Resolve>, tls: rustls::ClientConfig, granted: &[IpRange]) -> Self {
+    pub(super) fn new(resolver: Arc<dyn Resolve>, lookups: Lookups, tls: rustls::ClientConfig, granted: &[IpRange]) -> Self {
         let granted: Arc<[IpRange]> = granted.into();
-        let judge = Judge { resolver, lookups: Arc::new(Semaphore::new(LOOKUPS)), granted: granted.clone() };
+        let judge = Judge { resolver, lookups, granted: granted.clone() };
         let mut tcp = HttpConnector::new_with_resolver(judge);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
