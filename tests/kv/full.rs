@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flowplug::error::Kind;
 use flowplug::host::PluginContext;
@@ -19,10 +20,27 @@ fn fill(path: &Path) {
     let plugin = PluginContext::new("p", grants(), Arc::new(TestHost::default()));
     let value = |n: u8| vec![n; 64 << 10];
     let key = |n: u8| format!("plugin:p:{n}");
-    let failed = asking(&plugin, |caller| {
-        (0..250).find_map(|n| kv.set(caller, &key(n), &value(n)).err().map(|e| (n, e))).expect("the file may grow as it likes")
+    asking(&plugin, |caller| kv.set(caller, &key(0), &value(0)).unwrap());
+    let full = AtomicBool::new(false);
+    let read = || {
+        while !full.load(Ordering::SeqCst) {
+            assert_eq!(kv.get(&key(0)).unwrap().unwrap(), value(0));
+        }
+    };
+    // Who reads meanwhile does not notice that the file is opened again, as often as it is.
+    let (first, more) = std::thread::scope(|scope| {
+        let readers: [_; 4] = std::array::from_fn(|_| scope.spawn(read));
+        let failed = asking(&plugin, |caller| {
+            let first = (1..250).find_map(|n| kv.set(caller, &key(n), &value(n)).err().map(|e| (n, e)));
+            let large = |n| kv.set(caller, &key(249), &vec![n; 2 << 20]);
+            (first, (0..20).filter(|n| large(*n).is_err()).count())
+        });
+        full.store(true, Ordering::SeqCst);
+        readers.into_iter().for_each(|reader| reader.join().expect("what is stored can be read"));
+        failed
     });
-    let (stored, error) = failed;
+    let (stored, error) = first.expect("the file may not grow as it likes");
+    assert_eq!(more, 20);
     assert_eq!(error.kind(), Kind::Io, "{error}");
     assert!(stored > 2, "{stored}");
     for n in 0..stored {

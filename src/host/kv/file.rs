@@ -25,6 +25,9 @@ mod open;
 /// By namespaced key. The name says whose file it is.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("flowplug.kv");
 
+/// Times that a read is begun again where writes fail beside it.
+const READS: usize = 8;
+
 /// A store that outlives its host. Closed when it is dropped.
 #[derive(Debug)]
 pub struct FileKv {
@@ -35,8 +38,9 @@ pub struct FileKv {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    /// None after a failure, until somebody opens it again, and once it is closed.
-    database: RwLock<Option<Arc<Database>>>,
+    /// None after a failure, until somebody opens it again, and once it is closed. Who uses it holds the lock for as long, so
+    /// that a file which is opened again is no longer open.
+    database: RwLock<Option<Database>>,
     queue: Mutex<Queue>,
     work: Condvar,
 }
@@ -75,8 +79,7 @@ impl FileKv {
         let path = std::path::absolute(path).map_err(|e| open::unusable(path, &e))?;
         let database = open::open(&path)?;
         let used = sums(&database).map_err(|e| open::damaged(&path, &e))?;
-        let shared =
-            Arc::new(Shared { path, database: RwLock::new(Some(Arc::new(database))), queue: Mutex::default(), work: Condvar::new() });
+        let shared = Arc::new(Shared { path, database: RwLock::new(Some(database)), queue: Mutex::default(), work: Condvar::new() });
         let own = shared.clone();
         let write = move || {
             sys::block_signals();
@@ -89,15 +92,22 @@ impl FileKv {
 
     /// The value of a key; none if it is missing.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        let database = self.shared.database()?;
-        let read = || -> Result<Option<Vec<u8>>, redb::Error> {
+        let read = |database: &Database| -> Result<Option<Vec<u8>>, redb::Error> {
             let table = database.begin_read()?.open_table(VALUES)?;
             Ok(table.get(key)?.map(|value| value.value().to_vec()))
         };
-        read().map_err(|e| {
-            self.shared.forget();
-            Error::new(Kind::Io, format!("The host's KV file could not be read: {e}."))
-        })
+        let mut tries = 0..READS;
+        loop {
+            match self.shared.with(read)? {
+                Ok(value) => return Ok(value),
+                // Not this read failed, but a write before it, after which the database wants to be opened again.
+                Err(redb::Error::PreviousIo) if tries.next().is_some() => self.shared.forget(),
+                Err(e) => {
+                    self.shared.forget();
+                    return Err(Error::new(Kind::Io, format!("The host's KV file could not be read: {e}.")));
+                }
+            }
+        }
     }
 
     /// Stores a value; it is on the disk when this returns ok. After `timeout` or `cancelled` it may be stored or not.
@@ -165,25 +175,29 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The database; opened again where a failure had closed it.
-    fn database(&self) -> Result<Arc<Database>> {
-        if let Some(database) = &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
-            return Ok(database.clone());
+    /// Uses the database; opens it again where a failure had closed it.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> T) -> Result<T> {
+        loop {
+            if let Some(database) = &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+                return Ok(work(database));
+            }
+            self.reopen()?;
         }
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = &*database {
-            return Ok(database.clone());
-        }
-        if self.queue().closed {
-            return Err(closed());
-        }
-        // Not made anew: what was stored there must not seem to be missing.
-        let reopened = Arc::new(open::existing(&self.path)?);
-        *database = Some(reopened.clone());
-        Ok(reopened)
     }
 
-    /// Closes the database: after a failed write redb wants it opened again.
+    fn reopen(&self) -> Result<()> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            if self.queue().closed {
+                return Err(closed());
+            }
+            // Not made anew: what was stored there must not seem to be missing.
+            *database = Some(open::existing(&self.path)?);
+        }
+        Ok(())
+    }
+
+    /// Closes the database, when nobody uses it any more: after a failed write redb wants it opened again.
     fn forget(&self) {
         drop(self.database.write().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -219,9 +233,10 @@ impl Shared {
 
     /// Makes one commit of the jobs and says what became of each.
     fn commit(&self, used: &mut Option<Used>, jobs: &[Arc<Job>]) -> Result<Vec<Result<()>>, String> {
-        let database = self.database().map_err(|e| e.message().trim_end_matches('.').to_owned())?;
-        let known = used.take().map_or_else(|| sums(&database), Ok);
-        let (answers, known) = known.and_then(|known| apply(&database, known, jobs)).map_err(|e| e.to_string())?;
+        let before = used.take();
+        let work = |database: &Database| before.map_or_else(|| sums(database), Ok).and_then(|known| apply(database, known, jobs));
+        let done = self.with(work).map_err(|e| e.message().trim_end_matches('.').to_owned())?;
+        let (answers, known) = done.map_err(|e| e.to_string())?;
         *used = Some(known);
         Ok(answers)
     }
