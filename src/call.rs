@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 
@@ -197,6 +198,36 @@ impl Call {
     /// A call with this bound and nothing else, on this thread's chain.
     pub fn new(deadline: Deadline) -> Self {
         Call { deadline, cancel: None, chain: Chain::current(), tag: 0, traceparent: Box::default(), trust_json: false }
+    }
+
+    /// The same call, over at most this long after its start, which is now if it had none.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        let deadline = self.deadline.at_most(limit);
+        deadline.begin();
+        Call { deadline, ..self }
+    }
+
+    /// Resolves when the call may not go on: then [`check`](Self::check) says why.
+    pub async fn over(&self) {
+        let cancelled = async {
+            match &self.cancel {
+                Some(cancel) => cancel.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let late = async {
+            while let Some(left) = self.deadline.remaining().filter(|left| !left.is_zero()) {
+                tokio::time::sleep(left).await;
+            }
+            if self.deadline.remaining().is_none() {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = cancelled => (),
+            () = late => (),
+        }
     }
 
     /// `timeout` or `cancelled` if the call may not go on. Reads the clock if there is a deadline.

@@ -72,6 +72,15 @@ pub struct Settings {
     pub runtime_dir: Option<PathBuf>,
 }
 
+/// Where the host's part of a plugin's work is done.
+#[derive(Clone, Debug)]
+pub struct Threads {
+    /// The host's runtime.
+    pub shared: Handle,
+    /// The threads on which host calls are answered, which may block there.
+    pub host_calls: Handle,
+}
+
 /// Whether a plugin can be called now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -120,13 +129,13 @@ impl Plugin {
     /// policy's `load_timeout`. `on_exit` is called on a thread of the library if the process later ends unexpectedly.
     pub fn load(
         settings: &Settings,
-        runtime: &Handle,
+        threads: &Threads,
         manifest: &Manifest,
         context: Arc<PluginContext>,
         on_exit: OnExit,
         call: &Call,
     ) -> Result<Arc<Self>> {
-        let inner = load::load(settings, runtime, manifest, context, on_exit, call)?;
+        let inner = load::load(settings, threads, manifest, context, on_exit, call)?;
         Ok(Arc::new(Plugin { inner: Arc::new(inner) }))
     }
 

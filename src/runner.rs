@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tokio::runtime::Handle;
 
 use crate::call::{Call, Deadline, Sink};
 use crate::error::{Error, Kind, Result, clean};
 use crate::host::PluginContext;
 use crate::manifest::{Manifest, Provides, RuntimeKind, units};
 use crate::{grpc, wasm};
+
+pub use grpc::Threads;
 
 pub use crate::wasm::Stats;
 
@@ -72,7 +73,7 @@ impl Runner {
     /// the process ends unexpectedly.
     pub fn load(
         settings: &Settings,
-        runtime: &Handle,
+        threads: &Threads,
         manifest: &Manifest,
         context: Arc<PluginContext>,
         on_exit: Box<dyn FnOnce(Error) + Send>,
@@ -86,7 +87,7 @@ impl Runner {
             }
             RuntimeKind::Grpc => {
                 let settings = grpc::Settings { runtime_dir: settings.runtime_dir.clone() };
-                Ok(Runner::Grpc(grpc::Plugin::load(&settings, runtime, manifest, context, on_exit, call)?))
+                Ok(Runner::Grpc(grpc::Plugin::load(&settings, threads, manifest, context, on_exit, call)?))
             }
         }
     }

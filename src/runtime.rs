@@ -7,8 +7,11 @@ use tokio::runtime::{Builder, Runtime};
 use crate::error::{Error, Kind, Result};
 use crate::sys;
 
-/// The most threads that run host callbacks, asynchronous wasm calls and other work that blocks.
+/// The most threads that run asynchronous wasm calls and other work that blocks.
 const BLOCKING_THREADS: usize = 64;
+
+/// The most threads that run the host callbacks of gRPC plugins: enough for eight that have all of theirs under way.
+const HOST_CALL_THREADS: usize = 256;
 
 /// The runtime of a host: long-lived streams, timers, and (off its workers) everything that blocks.
 pub fn shared(worker_threads: usize) -> Result<Runtime> {
@@ -23,12 +26,22 @@ pub fn shared(worker_threads: usize) -> Result<Runtime> {
         .map_err(|e| failed(&e))
 }
 
-/// Threads for work that blocks and nothing else, made when there is some: apart from a host's, so that what is waited for
-/// there can still be done here.
-pub fn blocking() -> Result<Runtime> {
+/// Threads for completions, apart from a host's, so that what is waited for there can still be done here.
+pub fn completions() -> Result<Runtime> {
+    blocking("flowplug-done", BLOCKING_THREADS)
+}
+
+/// Threads for the host callbacks of gRPC plugins, apart from a host's, so that plugins whose host calls hang hold up nobody
+/// else's calls, and no news of a crash.
+pub fn host_calls() -> Result<Runtime> {
+    blocking("flowplug-grpc", HOST_CALL_THREADS)
+}
+
+/// Threads for work that blocks and nothing else, made when there is some.
+fn blocking(name: &str, threads: usize) -> Result<Runtime> {
     Builder::new_current_thread()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .thread_name("flowplug-done")
+        .max_blocking_threads(threads)
+        .thread_name(name)
         .thread_stack_size(sys::STACK_SIZE)
         .on_thread_start(sys::block_signals)
         .build()

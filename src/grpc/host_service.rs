@@ -1,17 +1,19 @@
 //! `HostService`: what a plugin's process asks of its host, over a socket and with a token of its own.
 //!
-//! The connections are served on the shared runtime; what the embedding program answers, it answers on threads that may block.
+//! The connections are served on the shared runtime; what the embedding program answers, it answers on threads of their own.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use serde_json::value::RawValue;
+use tokio::runtime::Handle;
 use tonic::{Code, Request, Response, Status};
 
-use crate::call::{Chain, Deadline};
+use crate::call::{Cancel, Chain, Deadline};
 use crate::error::{Error, Kind, Result};
 use crate::grpc::calls::Calls;
+use crate::grpc::client;
 use crate::grpc::door::{Door, Key, Place};
 use crate::grpc::message::CALL_ID;
 use crate::grpc::pb::flowbot as pb;
@@ -27,11 +29,21 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub(super) struct Service {
     context: Arc<PluginContext>,
     calls: Arc<Calls>,
+    threads: Handle,
+}
+
+/// Sets its token when it is dropped: whoever waited does not wait any more.
+struct Waits(Cancel);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 impl Service {
-    pub(super) fn new(context: Arc<PluginContext>, calls: Arc<Calls>) -> Arc<Self> {
-        Arc::new(Service { context, calls })
+    pub(super) fn new(context: Arc<PluginContext>, calls: Arc<Calls>, threads: Handle) -> Arc<Self> {
+        Arc::new(Service { context, calls, threads })
     }
 
     /// Serves the plugin, which comes to the listener with the key, until its process is gone.
@@ -41,7 +53,8 @@ impl Service {
         door.serve(service, listener, key, tls).await;
     }
 
-    /// Answers one request on a thread that may block, on behalf of the call whose id came with it.
+    /// Answers one request on a thread that may block, on behalf of the call whose id came with it. The answer is given up
+    /// with that call, and when nobody waits for it: the process is gone, or has let go of it.
     async fn answer<M: Send + 'static, R: Send + 'static>(
         &self,
         request: Request<M>,
@@ -53,7 +66,9 @@ impl Service {
         let own = metadata.get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
         let flight = metadata.get(CALL_ID).and_then(|id| self.calls.find(id.to_str().ok()?));
         let context = self.context.clone();
-        let answered = tokio::task::spawn_blocking(move || {
+        let waits = Waits(Cancel::new());
+        let (cancel, of_call) = (waits.0.clone(), flight.as_ref().and_then(|flight| flight.call.cancel.clone()));
+        let mut answered = self.threads.spawn_blocking(move || {
             // Taken until the answer is there, also if nobody waits for it any more.
             let _place = place;
             let deadline = bound(flight.as_ref().map(|flight| &flight.call.deadline), own);
@@ -67,11 +82,17 @@ impl Service {
                 tag: flight.as_ref().map_or(0, |flight| flight.call.tag),
                 traceparent: flight.as_ref().map_or("", |flight| &flight.call.traceparent),
                 deadline: &deadline,
-                cancel: flight.as_ref().and_then(|flight| flight.call.cancel.as_ref()),
+                cancel: Some(&cancel),
                 chain,
             };
             chain.scope(|| work(&caller, message))
         });
+        let cancels = [of_call.as_ref(), None];
+        tokio::select! {
+            biased;
+            answer = &mut answered => return answer.map_err(lost)?,
+            () = client::cancelled(&cancels) => waits.0.cancel(),
+        }
         answered.await.map_err(lost)?
     }
 }

@@ -22,7 +22,7 @@ use crate::grpc::pb::go_plugin::{StdioData, grpc_stdio_client::GrpcStdioClient, 
 use crate::grpc::process::{Host, Process, Said};
 use crate::grpc::socket::Target;
 use crate::grpc::tls::Identity;
-use crate::grpc::{EXPLANATION, HOST_SOCKET, Inner, OnExit, Settings, artifact, client, elsewhere, first};
+use crate::grpc::{EXPLANATION, HOST_SOCKET, Inner, OnExit, Settings, Threads, artifact, client, elsewhere, first};
 use crate::host::PluginContext;
 use crate::manifest::{GrpcConfig, Manifest, Tls};
 
@@ -31,7 +31,7 @@ type Watcher = Arc<Mutex<Option<OnExit>>>;
 
 pub(super) fn load(
     settings: &Settings,
-    shared: &Handle,
+    Threads { shared, host_calls }: &Threads,
     manifest: &Manifest,
     context: Arc<PluginContext>,
     on_exit: OnExit,
@@ -47,7 +47,7 @@ pub(super) fn load(
     let calls = Arc::new(Calls::default());
     let gone = Cancel::new();
     let token = token()?;
-    let (service, door) = (Service::new(context.clone(), calls.clone()), Door::new(gone.clone()));
+    let (service, door) = (Service::new(context.clone(), calls.clone(), host_calls.clone()), Door::new(gone.clone()));
     let direct = listen(shared, &folder.path().join(HOST_SOCKET))?;
     shared.spawn(service.clone().serve(door.clone(), direct, Key::Token(token.as_str().into()), None));
     let identity = (config.tls == Tls::Required).then(Identity::new).transpose().inspect_err(|_| gone.cancel())?;

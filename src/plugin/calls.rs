@@ -1,9 +1,11 @@
 //! The way of a call to the version of the plugin that is current when it comes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+use tokio::sync::oneshot;
 
 use crate::call::{Call, Cancel, Sink};
 use crate::error::{Error, Kind, Result};
@@ -89,11 +91,7 @@ impl Plugin {
         let begun = version.runner.call_async(&version.manifest.provides, function, name, &params, &call);
         let (plugin, name, runtime) = (self.clone(), name.to_owned(), environment.handle().clone());
         let Some(begun) = begun else {
-            let visit = readers.look();
-            drop(runtime.spawn_blocking(move || {
-                drop(visit);
-                done(plugin.call_blocking(&name, &params, &call));
-            }));
+            self.call_queued(name, params, call.within(version.context.grants().timeout), readers.look(), done);
             return Ok(());
         };
         let (begun, start) = (begun.map_err(|e| self.call_failed(e, &name))?, Instant::now());
@@ -113,6 +111,44 @@ impl Plugin {
             }));
         });
         Ok(())
+    }
+
+    /// Makes the call on a thread that may block. Who waits for one, while all are taken, waits no longer than the call may
+    /// take: such a call is answered without having begun.
+    fn call_queued(
+        self: &Arc<Self>,
+        name: String,
+        params: Vec<u8>,
+        call: Call,
+        visit: impl Send + 'static,
+        done: impl FnOnce(Result<Vec<u8>>) + Send + 'static,
+    ) {
+        let environment = &self.origin.environment;
+        let (begins, begun) = oneshot::channel::<()>();
+        // Whoever takes it answers.
+        let queued = Arc::new(Mutex::new(Some((visit, begins, params, done))));
+        let take = |queued: &Mutex<Option<_>>| queued.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (plugin, own, waiting) = (self.clone(), queued.clone(), (name.clone(), call.clone()));
+        drop(environment.handle().spawn_blocking(move || {
+            let Some((visit, begins, params, done)) = take(&own) else { return };
+            drop((visit, begins));
+            done(plugin.call_blocking(&name, &params, &call));
+        }));
+        let (plugin, completions) = (self.clone(), environment.completions().clone());
+        drop(environment.handle().spawn(async move {
+            let (name, call) = waiting;
+            tokio::select! {
+                _ = begun => return,
+                () = call.over() => (),
+            }
+            let Some((visit, .., done)) = take(&queued) else { return };
+            drop(completions.spawn_blocking(move || {
+                drop(visit);
+                let e = call.check().err().unwrap_or_else(panicked);
+                plugin.meter.failed(e.kind());
+                done(Err(plugin.attribute(e, &name)));
+            }));
+        }));
     }
 
     fn call_blocking(&self, name: &str, params: &[u8], call: &Call) -> Result<Vec<u8>> {

@@ -16,6 +16,7 @@ use crate::{runtime, sys};
 pub struct Environment {
     runtime: Background,
     completions: Background,
+    host_calls: Background,
     settings: Settings,
     protected: Vec<PathBuf>,
     plugins: Mutex<Plugins>,
@@ -50,8 +51,9 @@ impl Environment {
     /// Starts the runtime. `protected`: folders that no plugin may be given (the cache, the KV file, the sockets).
     pub fn new(worker_threads: usize, settings: Settings, protected: Vec<PathBuf>) -> Result<Arc<Self>> {
         let runtime = Background::new(runtime::shared(worker_threads)?);
-        let completions = Background::new(runtime::blocking()?);
-        Ok(Arc::new(Environment { runtime, completions, settings, protected, plugins: Mutex::default() }))
+        let completions = Background::new(runtime::completions()?);
+        let host_calls = Background::new(runtime::host_calls()?);
+        Ok(Arc::new(Environment { runtime, completions, host_calls, settings, protected, plugins: Mutex::default() }))
     }
 
     /// The shared runtime.
@@ -62,6 +64,11 @@ impl Environment {
     /// Where completions run: not where a host callback may wait for one.
     pub fn completions(&self) -> &Handle {
         &self.completions.1
+    }
+
+    /// Where the host calls of gRPC plugins are answered: not where anything else has to wait for a plugin whose calls hang.
+    pub fn host_calls(&self) -> &Handle {
+        &self.host_calls.1
     }
 
     /// What the host sets for all plugins.

@@ -12,7 +12,7 @@ use crate::manifest::{Manifest, Restart, RuntimeKind};
 use crate::plugin::state::Shared;
 use crate::plugin::{Environment, info};
 use crate::policy::{Policy, Request};
-use crate::runner::{Function, Runner};
+use crate::runner::{Function, Runner, Threads};
 
 /// What all versions of a plugin have in common.
 pub(super) struct Origin {
@@ -60,7 +60,8 @@ impl Generation {
             context.event(audit);
         }
         let on_exit = shared.on_exit(&context, restart(&manifest));
-        let runner = Runner::load(environment.settings(), environment.handle(), &manifest, context.clone(), on_exit, &call)?;
+        let threads = Threads { shared: environment.handle().clone(), host_calls: environment.host_calls().clone() };
+        let runner = Runner::load(environment.settings(), &threads, &manifest, context.clone(), on_exit, &call)?;
         Ok(Generation { serial: context.serial(), manifest, context, requests, runner, config: Mutex::new("".into()) })
     }
 

@@ -1,13 +1,14 @@
 //! How plugins end: by a crash, by a stop, with their host.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use flowplug::call::Deadline;
+use flowplug::call::{Call, Deadline};
 use flowplug::error::Kind;
 use flowplug::host::Level;
 use serde_json::json;
 
-use crate::support::{Bench, SOON, children, comes_true, group, order, soon};
+use crate::support::{Bench, SOON, children, comes_true, grants, group, order, soon};
 
 #[test]
 fn a_crash_ends_the_calls_in_flight_and_is_told_once() {
@@ -52,6 +53,25 @@ fn a_kill_is_told_with_its_signal_and_what_a_crash_printed() {
     assert_eq!(told.details()["stderr"], json!(["fatal error: no memory", "goroutine 1"]), "{told:?}");
     plugin.stop(&Deadline::after(SOON));
     assert!(bench.left_behind().is_empty());
+}
+
+#[test]
+fn host_calls_end_with_the_process_that_waits_for_them() {
+    let bench = Bench::with("orphaned", flowplug::policy::Grants { timeout: Duration::from_secs(3600), ..grants() });
+    let (plugin, exits) = bench.start("fixture-grpc-python", "null");
+    let other = plugin.clone();
+    // As long as the call is theirs to wait for, far longer than this test.
+    let call = Call::new(Deadline::after(Duration::from_secs(3600)));
+    let asks = json!({"do": "host", "fn": "kv_get", "args": {"key": "wait"}});
+    let waiting = std::thread::spawn(move || order(&other, asks, &call));
+    assert!(comes_true(|| bench.host.waiting.load(Ordering::SeqCst) == 1));
+    let killed = std::process::Command::new("kill").args(["-9", &plugin.pid().to_string()]).status().unwrap();
+    assert!(killed.success());
+    exits.recv_timeout(SOON).unwrap();
+    assert_eq!(waiting.join().unwrap().unwrap_err().kind(), Kind::Unavailable);
+    assert!(comes_true(|| bench.host.waiting.load(Ordering::SeqCst) == 0));
+    assert!(bench.host.threads.lock().unwrap().iter().all(|name| name == "flowplug-grpc"));
+    plugin.stop(&Deadline::after(SOON));
 }
 
 /// A plugin on go-plugin alone.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use flowplug::call::{Call, Deadline};
 use flowplug::error::{Error, Kind, Result};
-use flowplug::grpc::{Plugin, Settings};
+use flowplug::grpc::{Plugin, Settings, Threads};
 use flowplug::host::{Caller, Host, HttpRequest, HttpResponse, Level, LogRecord, PluginContext};
 use flowplug::manifest::Manifest;
 use flowplug::policy::{Grants, KvQuota, Rates};
@@ -36,6 +36,8 @@ pub struct Memory {
     /// Those who wait by now, and the most who ever did.
     pub waiting: AtomicUsize,
     pub most: AtomicUsize,
+    /// The threads on which they wait.
+    pub threads: Mutex<Vec<String>>,
 }
 
 impl Memory {
@@ -64,6 +66,7 @@ impl Host for Memory {
             return Err(Error::new(Kind::Host, "The store is on fire."));
         }
         if key.contains("wait") {
+            self.threads.lock().unwrap().push(std::thread::current().name().unwrap_or_default().to_owned());
             self.most.fetch_max(self.waiting.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             let waited = flowplug::call::wait::<()>(caller.deadline, &caller.cancels(), |_| (), || None);
             self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -110,6 +113,7 @@ impl Host for Memory {
 /// Everything that an embedding program would have, for one plugin.
 pub struct Bench {
     pub runtime: tokio::runtime::Runtime,
+    host_calls: tokio::runtime::Runtime,
     pub host: Arc<Memory>,
     pub context: Arc<PluginContext>,
     pub sockets: PathBuf,
@@ -145,14 +149,19 @@ impl Bench {
         let host = Arc::new(Memory::default());
         let context = PluginContext::new(name, grants, host.clone());
         let sockets = std::env::temp_dir().join(format!("fpt-{}-{name}", std::process::id()));
-        Bench { runtime: flowplug::runtime::shared(2).unwrap(), host, context, sockets }
+        Bench::of(host, context, sockets)
+    }
+
+    fn of(host: Arc<Memory>, context: Arc<PluginContext>, sockets: PathBuf) -> Self {
+        let (runtime, host_calls) = (flowplug::runtime::shared(2).unwrap(), flowplug::runtime::host_calls().unwrap());
+        Bench { runtime, host_calls, host, context, sockets }
     }
 
     /// The same host with another plugin's identity.
     pub fn beside(&self, name: &str) -> Self {
         let context = PluginContext::new(name, self.context.grants().clone(), self.host.clone());
         let sockets = std::env::temp_dir().join(format!("fpt-{}-{name}", std::process::id()));
-        Bench { runtime: flowplug::runtime::shared(2).unwrap(), host: self.host.clone(), context, sockets }
+        Bench::of(self.host.clone(), context, sockets)
     }
 
     /// Ready for another plugin after one that was stopped, whose calls this one's must not end with.
@@ -162,9 +171,10 @@ impl Bench {
 
     pub fn load_manifest(&self, manifest: &Manifest, deadline: Deadline) -> Result<(Arc<Plugin>, Receiver<Error>)> {
         let settings = Settings { runtime_dir: Some(self.sockets.clone()) };
+        let threads = Threads { shared: self.runtime.handle().clone(), host_calls: self.host_calls.handle().clone() };
         let (told, exits) = channel();
         let on_exit = Box::new(move |error| drop(told.send(error)));
-        let plugin = Plugin::load(&settings, self.runtime.handle(), manifest, self.context.clone(), on_exit, &Call::new(deadline))?;
+        let plugin = Plugin::load(&settings, &threads, manifest, self.context.clone(), on_exit, &Call::new(deadline))?;
         Ok((plugin, exits))
     }
 

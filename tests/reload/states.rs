@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flowplug::call::Deadline;
+use flowplug::call::{Call, Cancel, Deadline};
 use flowplug::error::Kind;
 use flowplug::plugin::{Plugin, State};
 
@@ -112,4 +112,33 @@ fn every_operation_while_it_stops() {
     });
     assert_eq!(plugin.state(), State::Stopped);
     assert_eq!(table.bench.host.types(), ["stopping", "stopped"]);
+}
+
+#[test]
+fn an_asynchronous_call_that_comes_to_no_thread_ends_by_its_deadline_or_its_cancel() {
+    let bench = Bench::new();
+    let plugin = bench.started(&bench.manifest(&module(1, ""), "", ""), 1);
+    // Every thread is taken, until this is dropped.
+    let (taken, ends) = std::sync::mpsc::channel::<()>();
+    let ends = Arc::new(std::sync::Mutex::new(ends));
+    for _ in 0..64 {
+        let ends = ends.clone();
+        drop(bench.environment.handle().spawn_blocking(move || ends.lock().unwrap().recv().unwrap_err()));
+    }
+    let called = |call: Call| {
+        let (sender, answered) = std::sync::mpsc::channel();
+        plugin.call_async("command", b"{}".to_vec(), call, move |answer| sender.send(answer).unwrap()).unwrap();
+        answered
+    };
+    let cancel = Cancel::new();
+    let late = called(Call::new(Deadline::after(Duration::from_millis(50))));
+    let cancelled = called(Call { cancel: Some(cancel.clone()), ..Call::new(Deadline::never()) });
+    let patient = called(call());
+    assert_eq!(late.recv_timeout(LONG).unwrap().unwrap_err().kind(), Kind::Timeout);
+    cancel.cancel();
+    assert_eq!(cancelled.recv_timeout(LONG).unwrap().unwrap_err().kind(), Kind::Cancelled);
+    drop(taken);
+    patient.recv_timeout(LONG).unwrap().unwrap();
+    // Answered once.
+    assert!(late.recv().is_err() && cancelled.recv().is_err());
 }
