@@ -123,13 +123,16 @@ impl Inner {
         let renewed = match (manifest, &plugin) {
             (Err(e), None) => Err(e),
             (Err(e), Some(_)) => {
-                self.event("reload_failed", &turn.identity, json!({"state": turn.standing().0.name(), "cause": e.message()}));
+                self.tell_reload_failure(turn, &e);
                 Err(e)
             }
             (Ok(_), None) if !self.find_place(turn) => Err(self.too_many()),
             (Ok(manifest), None) => self.begin(turn, manifest.clone(), config, call).map(|()| manifest),
             (Ok(manifest), Some(plugin)) => {
-                plugin.reload(manifest.clone(), config.as_bytes(), call, &Deadline::after(self.config.drain_timeout)).map(|()| manifest)
+                let drain = Deadline::after(self.config.drain_timeout);
+                let reloaded = plugin.reload_or_refuse(manifest.clone(), config.as_bytes(), call, &drain);
+                // Of one that is refused the plugin tells nothing, and who follows a source would not hear of it.
+                reloaded.inspect_err(|e| self.tell_reload_failure(turn, e)).unwrap_or_else(Err).map(|()| manifest)
             }
         };
         let mut row = turn.row_mut();
@@ -151,6 +154,10 @@ impl Inner {
                 Err(e.with_plugin(&turn.identity))
             }
         }
+    }
+
+    fn tell_reload_failure(&self, turn: &Turn, e: &Error) {
+        self.event("reload_failed", &turn.identity, json!({"state": turn.standing().0.name(), "cause": e.message()}));
     }
 
     /// The event that a plugin is not there, and why.

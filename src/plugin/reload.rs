@@ -7,7 +7,7 @@ use crate::call::{self, Call, Deadline};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::Manifest;
 use crate::plugin::generation::Generation;
-use crate::plugin::state::{Changing, What};
+use crate::plugin::state::Changing;
 use crate::plugin::{Plugin, State, info};
 use crate::sys::swap::Replaced;
 
@@ -23,17 +23,22 @@ impl Plugin {
     ///
     /// `call` bounds what comes before the exchange. Until the old has ended, there are up to twice as many instances.
     pub fn reload(&self, manifest: Arc<Manifest>, config: &[u8], call: &Call, drain: &Deadline) -> Result<()> {
-        self.reload_once(manifest, config, call, drain).map_err(|e| e.with_plugin(self.identity()))
+        self.reload_or_refuse(manifest, config, call, drain).unwrap_or_else(Err)
     }
 
-    fn reload_once(&self, manifest: Arc<Manifest>, config: &[u8], call: &Call, drain: &Deadline) -> Result<()> {
+    /// The same; the outer error is that of a reload that is refused before it begins: no event tells of that one.
+    pub fn reload_or_refuse(&self, manifest: Arc<Manifest>, config: &[u8], call: &Call, drain: &Deadline) -> Result<Result<()>> {
+        let changing = self.reload_begins(call).map_err(|e| e.with_plugin(self.identity()))?;
+        Ok(self.reload_once(changing, manifest, config, call, drain).map_err(|e| e.with_plugin(self.identity())))
+    }
+
+    fn reload_begins(&self, call: &Call) -> Result<Changing<'_>> {
         self.check_outside("reloaded", &call.chain)?;
-        self.shared.end_restart(call.deadline.remaining());
-        let changing = self.shared.change(What::Reload)?;
-        let state = self.state();
-        if !matches!(state, State::Running | State::Error) {
-            return Err(self.wrong_state("reloaded").1);
-        }
+        let changing = self.shared.change_over_restart(call.deadline.remaining())?;
+        if matches!(self.state(), State::Running | State::Error) { Ok(changing) } else { Err(self.wrong_state("reloaded").1) }
+    }
+
+    fn reload_once(&self, changing: Changing<'_>, manifest: Arc<Manifest>, config: &[u8], call: &Call, drain: &Deadline) -> Result<()> {
         let kept = self.current.load().config();
         let config = if config.is_empty() { kept.as_bytes() } else { config };
         let ready = self.bring_up(manifest, config, call).and_then(|next| self.wait_ready(next, call));

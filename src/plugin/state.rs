@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::call::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::host::PluginContext;
 use crate::manifest::Restart;
@@ -164,7 +165,10 @@ impl Shared {
 
     /// One start or reload at a time.
     pub(super) fn change(&self, what: What) -> Result<Changing<'_>> {
-        let mut log = self.log();
+        self.change_under(self.log(), what)
+    }
+
+    fn change_under(&self, mut log: MutexGuard<'_, Log>, what: What) -> Result<Changing<'_>> {
         if log.changing.is_some() {
             return Err(Error::new(Kind::InvalidState, "The plugin is being started or reloaded by another call; wait for that one."));
         }
@@ -254,11 +258,18 @@ impl Shared {
         Some(next(&mut log.supervision))
     }
 
-    /// Ends a restart that is in progress, for a reload that takes its place; waits a bounded time.
-    pub(super) fn end_restart(&self, limit: Option<Duration>) {
-        if self.log().changing == Some(What::Restart) {
+    /// Begins a reload, in the place of a restart that is in progress: that one is ended, for which it waits a bounded time.
+    pub(super) fn change_over_restart(&self, limit: Option<Duration>) -> Result<Changing<'_>> {
+        let deadline = limit.map_or(const { Deadline::never() }, Deadline::after);
+        loop {
+            let log = self.log();
+            if log.changing != Some(What::Restart) || deadline.expired() {
+                // Under the lock it was looked at: the timer of the next restart cannot come between.
+                return self.change_under(log, What::Reload);
+            }
+            drop(log);
             self.end_coming();
-            self.wait(limit, |log| log.changing != Some(What::Restart));
+            self.wait(deadline.remaining(), |log| log.changing != Some(What::Restart));
         }
     }
 
@@ -296,5 +307,22 @@ mod tests {
         assert_eq!(shared.advance(&[State::Running], State::Stopping), Err(State::Loading));
         shared.advance(&[State::Error, State::Loading], State::Running).unwrap();
         assert_eq!(shared.state(), State::Running);
+    }
+
+    #[test]
+    fn a_reload_finds_its_turn_however_often_a_restart_begins() {
+        let shared = Shared::new();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    drop(shared.change(What::Restart));
+                    std::thread::yield_now();
+                }
+            });
+            let refused = (0..10_000).filter(|_| shared.change_over_restart(Some(Duration::from_secs(60))).is_err()).count();
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(refused, 0);
+        });
     }
 }
