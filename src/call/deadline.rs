@@ -19,6 +19,10 @@ pub struct Deadline {
 
 const NEVER: u64 = u64::MAX;
 
+/// How far the coarse clock may be behind, at most: a tick of the slowest kernel. Where less than `MUCH` is left, that counts.
+const COARSE: u64 = 10_000_000;
+const MUCH: u64 = 1_000_000_000;
+
 /// As a limit: what is too long for it is none.
 #[inline]
 const fn nanos(duration: Duration) -> u64 {
@@ -84,10 +88,13 @@ impl Deadline {
         self.started().map(|at| Duration::from_nanos(at.saturating_sub(clock())))
     }
 
-    /// The same to a few milliseconds, in nanoseconds, never more than there was: for those to whom it is a hint, at a fifth of
-    /// the cost.
+    /// The same in nanoseconds, for those to whom it is a hint: where seconds are left, some milliseconds less than there are,
+    /// at a fifth of the cost.
     pub fn remaining_about(&self) -> Option<u64> {
-        self.started().map(|at| at.saturating_sub(coarse_clock()).min(self.limit))
+        self.started().map(|at| match at.saturating_sub(coarse_clock()) {
+            much if much > MUCH => much - COARSE,
+            _ => at.saturating_sub(clock()),
+        })
     }
 
     /// Whether the time is up. Starts the clock.
@@ -129,7 +136,13 @@ mod tests {
         assert!(Deadline::after(Duration::MAX).moment().is_none());
         let (left, about) = (running.remaining().unwrap(), Duration::from_nanos(running.remaining_about().unwrap()));
         assert!(left.abs_diff(about) < Duration::from_secs(60), "{left:?} {about:?}");
-        assert!((0..1000).all(|_| Deadline::after(hour).remaining_about().unwrap() <= nanos(hour)), "more than there was");
+        for limit in [hour, Duration::from_millis(50)] {
+            let deadline = Deadline::after(limit);
+            let about = |deadline: &Deadline| deadline.remaining_about().unwrap();
+            assert!((0..1000).all(|_| about(&Deadline::after(limit)) <= nanos(limit)), "more than there was");
+            deadline.begin();
+            assert!(about(&deadline.at_most(hour)) > nanos(limit) / 2, "running, and bounded anew");
+        }
         assert!(running.moment().unwrap() > Instant::now() + hour / 2);
     }
 }
