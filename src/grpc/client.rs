@@ -61,8 +61,8 @@ pub(super) fn unary_here(line: &Line, request: &Request, call: &Call, id: &str, 
         connection.crew.wait(exchange, &call.deadline, &[cancels[0], cancels[1], Some(gone)])
     });
     let status = match reached {
-        // An answer past the deadline is none.
-        Ok(Ok(reply)) => return check(&call.deadline, &[]).map(|()| reply),
+        // An answer past the end of the call is none: it may be what the plugin made of a host call that ended with it.
+        Ok(Ok(reply)) => return check(&call.deadline, &cancels).map(|()| reply),
         Ok(Err(failed)) => understand(failed)?,
         Err(e) if e.kind() == Kind::Cancelled && !cancels.iter().flatten().any(|token| token.is_set()) => {
             return Err(lost(terms.process, ""));
@@ -98,7 +98,7 @@ pub(super) async fn unary(connection: &Channel, request: Request, call: &Call, i
         () = until(moment) => return Err(Error::new(Kind::Timeout, LATE)),
     };
     match replied {
-        Ok(reply) => check(&call.deadline, &[]).map(|()| reply),
+        Ok(reply) => check(&call.deadline, &cancels).map(|()| reply),
         Err(failed) => explain(&understand(failed)?, moment, &cancels, terms.process).await,
     }
 }
