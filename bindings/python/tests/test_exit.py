@@ -89,6 +89,9 @@ def test_ctrl_c_in_a_callback_is_raised_where_the_call_was_made():
                 signal.raise_signal(signal.SIGINT)
                 time.sleep(60)
 
+        # What a shell runs in the background ignores the signal from the start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
         with flowplug.Host(api=API(), policy="trusted") as host, start(host) as plugin:
             try:
                 plugin.call("command", DO)
