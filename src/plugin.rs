@@ -201,9 +201,9 @@ impl Plugin {
         let over = Over(&self.shared);
         self.shared.end_coming();
         self.current.load().runner.stop(drain);
-        if !self.shared.reloaded_within(drain.remaining()) {
+        if !self.shared.settled_within(drain.remaining()) {
             self.end_calls();
-            self.shared.reloaded_within(Some(ENDED_WITHIN));
+            self.shared.settled_within(Some(ENDED_WITHIN));
         }
         drop(over);
         self.event("stopped", None);

@@ -181,3 +181,20 @@ fn a_try_that_hangs_is_ended_by_a_stop_and_by_a_reload() {
         assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     }
 }
+
+#[test]
+fn plugins_whose_starts_hang_do_not_hold_up_another() {
+    let bench = Bench::new();
+    let hanging = bench.failing("hangs-at-once", 9, u32::MAX, "backoff: 1ms");
+    let plugins: Vec<_> = (0..8).map(|_| bench.started(&hanging, "null")).collect();
+    bench.kill_all();
+    bench.host.wait_for("crashed", plugins.len());
+    bench.wait_for_processes(16);
+    let begun = Instant::now();
+    let other = bench.started(&bench.fixture("backoff: 1ms"), "{}");
+    order(&other, json!({"do": "crash"})).unwrap_err();
+    bench.host.wait_for("restarted", 1);
+    // The manifest gives those that hang a minute.
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert!(plugins.iter().all(|plugin| plugin.state() == State::Error));
+}

@@ -298,7 +298,7 @@ pub unsafe extern "C" fn flowplug_plugin_state(plugin: *const flowplug_plugin) -
 ///
 /// Errors: those of load and start, and timeout if it does not become ready: the plugin then is as it was, and the event
 /// reload_failed says why; invalid state, unless the plugin is running or in error, and while another call starts or reloads
-/// it; invalid argument.
+/// it, up to the exchange; busy, while four old versions are waited for; invalid argument.
 /// Thread safety: any thread, but not inside a callback of the plugin's own call.
 ///
 /// # Safety

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::runtime::{Handle, Runtime};
+use tokio::sync::Semaphore;
 
 use crate::call::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::plugin::Plugin;
+use crate::plugin::supervise::TRIES;
 use crate::runner::Settings;
 use crate::{runtime, sys};
 
@@ -20,6 +22,8 @@ pub struct Environment {
     settings: Settings,
     protected: Vec<PathBuf>,
     plugins: Mutex<Plugins>,
+    /// The turns of plugins that are started again.
+    tries: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +57,8 @@ impl Environment {
         let runtime = Background::new(runtime::shared(worker_threads)?);
         let completions = Background::new(runtime::completions()?);
         let host_calls = Background::new(runtime::host_calls()?);
-        Ok(Arc::new(Environment { runtime, completions, host_calls, settings, protected, plugins: Mutex::default() }))
+        let (plugins, tries) = (Mutex::default(), Arc::new(Semaphore::new(TRIES)));
+        Ok(Arc::new(Environment { runtime, completions, host_calls, settings, protected, plugins, tries }))
     }
 
     /// The shared runtime.
@@ -69,6 +74,11 @@ impl Environment {
     /// Where the host calls of gRPC plugins are answered: not where anything else has to wait for a plugin whose calls hang.
     pub fn host_calls(&self) -> &Handle {
         &self.host_calls.1
+    }
+
+    /// The turns of plugins that are started again.
+    pub(super) fn tries(&self) -> Arc<Semaphore> {
+        self.tries.clone()
     }
 
     /// What the host sets for all plugins.

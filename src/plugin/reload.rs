@@ -7,7 +7,7 @@ use crate::call::{self, Call, Deadline};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::Manifest;
 use crate::plugin::generation::Generation;
-use crate::plugin::state::Changing;
+use crate::plugin::state::{Changing, Draining};
 use crate::plugin::{Plugin, State, info};
 use crate::sys::swap::Replaced;
 
@@ -21,7 +21,8 @@ impl Plugin {
     /// the old one, which then is drained and stopped: what is still in flight after `drain` ends with `cancelled`. Calls
     /// find the old or the new, whole, and none is refused. Any failure before the exchange leaves the old as it was.
     ///
-    /// `call` bounds what comes before the exchange. Until the old has ended, there are up to twice as many instances.
+    /// `call` bounds what comes before the exchange. Until the old has ended, there are up to twice as many instances; while
+    /// so many old ones drain that there is no room for another, it is `busy`.
     pub fn reload(&self, manifest: Arc<Manifest>, config: &[u8], call: &Call, drain: &Deadline) -> Result<()> {
         self.reload_or_refuse(manifest, config, call, drain).unwrap_or_else(Err)
     }
@@ -44,9 +45,11 @@ impl Plugin {
         let ready = self.bring_up(manifest, config, call).and_then(|next| self.wait_ready(next, call));
         match ready.and_then(|next| self.exchange(next, &changing)) {
             Ok((old, provides_changed)) => {
+                // The drain holds up neither the next reload nor the restart of what runs now.
+                drop(changing);
                 self.meter.reloaded(true);
                 self.tell(&info::reloaded(self.identity(), provides_changed));
-                old.runner.stop(drain);
+                old.end(drain);
                 Ok(())
             }
             Err(e) => {
@@ -98,11 +101,24 @@ impl Plugin {
     }
 
     /// From here on, calls find the new version. The old one, and whether what is provided differs.
-    pub(super) fn exchange(&self, next: Generation, changing: &Changing<'_>) -> Result<(Replaced<Generation>, bool)> {
+    pub(super) fn exchange<'a>(&self, next: Generation, changing: &Changing<'a>) -> Result<(Old<'a>, bool)> {
         let (serial, next) = (next.serial(), Arc::new(next));
-        let exchanged = changing.exchange(serial, || self.current.replace(next.clone())).inspect_err(|_| next.end())?;
-        let changed = exchanged.manifest.provides != next.manifest.provides;
-        Ok((exchanged, changed))
+        let (version, draining) = changing.exchange(serial, || self.current.replace(next.clone())).inspect_err(|_| next.end())?;
+        let changed = version.manifest.provides != next.manifest.provides;
+        Ok((Old { version, _draining: draining }, changed))
+    }
+}
+
+/// A version that was replaced.
+pub(super) struct Old<'a> {
+    version: Replaced<Generation>,
+    _draining: Draining<'a>,
+}
+
+impl Old<'_> {
+    /// Lets it finish its calls, and ends it.
+    pub(super) fn end(self, drain: &Deadline) {
+        self.version.runner.stop(drain);
     }
 }
 

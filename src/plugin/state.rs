@@ -63,6 +63,8 @@ pub(super) struct Log {
     pub(super) supervision: Supervision,
     /// It is being started, reloaded or restarted.
     changing: Option<What>,
+    /// The versions that were replaced and have not ended yet.
+    drains: usize,
     /// The serial number of the version that calls find.
     current: u32,
     /// A version that is being loaded, to become the current one.
@@ -89,8 +91,21 @@ pub(super) enum What {
     Restart,
 }
 
-/// A start or a reload in progress.
+/// The most versions that are being drained: past it, nothing takes the place of the one that runs.
+const DRAINS_MAX: usize = 4;
+
+/// A start, a reload or a restart in progress.
 pub(super) struct Changing<'a>(&'a Shared);
+
+/// A version that was replaced and has not ended yet. The next change need not wait for it, but a stop does.
+pub(super) struct Draining<'a>(&'a Shared);
+
+impl Drop for Draining<'_> {
+    fn drop(&mut self) {
+        self.0.log().drains -= 1;
+        self.0.changed.notify_all();
+    }
+}
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
@@ -101,9 +116,10 @@ impl Drop for Changing<'_> {
     }
 }
 
-impl Changing<'_> {
-    /// Makes a version the current one by `exchange`, from where the plugin is not being stopped: then it runs.
-    pub(super) fn exchange<T>(&self, serial: u32, exchange: impl FnOnce() -> T) -> Result<T> {
+impl<'a> Changing<'a> {
+    /// Makes a version the current one by `exchange`, from where the plugin is not being stopped: then it runs, and what it
+    /// replaced is drained.
+    pub(super) fn exchange<T>(&self, serial: u32, exchange: impl FnOnce() -> T) -> Result<(T, Draining<'a>)> {
         let mut log = self.0.log();
         log.check_lost(serial)?;
         if !matches!(self.0.state(), State::Running | State::Error) {
@@ -120,9 +136,11 @@ impl Changing<'_> {
             started: Some((Instant::now(), SystemTime::now())),
             last_error: String::new(),
             crashed: false,
+            // Under the same lock as the exchange: a stop sees the one or the other.
+            drains: log.drains + 1,
             ..std::mem::take(&mut log)
         };
-        Ok(exchanged)
+        Ok((exchanged, Draining(self.0)))
     }
 }
 
@@ -169,6 +187,10 @@ impl Shared {
     }
 
     fn change_under(&self, mut log: MutexGuard<'_, Log>, what: What) -> Result<Changing<'_>> {
+        if log.drains >= DRAINS_MAX {
+            let text = format!("{DRAINS_MAX} older versions of the plugin are still being drained; reload it when one of them has ended.");
+            return Err(Error::new(Kind::Busy, text));
+        }
         if log.changing.is_some() {
             return Err(Error::new(Kind::InvalidState, "The plugin is being started or reloaded by another call; wait for that one."));
         }
@@ -189,9 +211,9 @@ impl Shared {
         }
     }
 
-    /// Waits until no reload or restart is in progress; false if that takes longer.
-    pub(super) fn reloaded_within(&self, limit: Option<Duration>) -> bool {
-        self.wait(limit, |log| !matches!(log.changing, Some(What::Reload | What::Restart)))
+    /// Waits until no reload or restart is in progress, and no version is being drained; false if that takes longer.
+    pub(super) fn settled_within(&self, limit: Option<Duration>) -> bool {
+        self.wait(limit, |log| log.drains == 0 && !matches!(log.changing, Some(What::Reload | What::Restart)))
     }
 
     /// Takes note of a version that is about to be loaded; the first is the current one.
@@ -263,7 +285,7 @@ impl Shared {
         let deadline = limit.map_or(const { Deadline::never() }, Deadline::after);
         loop {
             let log = self.log();
-            if log.changing != Some(What::Restart) || deadline.expired() {
+            if log.changing != Some(What::Restart) || log.drains >= DRAINS_MAX || deadline.expired() {
                 // Under the lock it was looked at: the timer of the next restart cannot come between.
                 return self.change_under(log, What::Reload);
             }

@@ -4,13 +4,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use crate::call::{Call, Deadline};
 use crate::error::{Error, Kind};
 use crate::manifest::{Restart, RestartPolicy};
 use crate::plugin::Plugin;
 use crate::plugin::state::What;
+use crate::sys;
 
 /// The longest pause before a try.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -24,8 +25,12 @@ const RELOADING: Duration = Duration::from_millis(100);
 /// How long the last calls of a process that is gone may take to learn it; what takes longer ends with `cancelled`.
 const LEARNED: Duration = Duration::from_secs(5);
 
-/// The plugins of this process that are started again at once: each holds a thread of its host's until it runs.
-static TRIES: Semaphore = Semaphore::const_new(8);
+/// The tries of a host that begin at once: what crashed together must not come back in one rush.
+pub(super) const TRIES: usize = 8;
+
+/// How long a try keeps its turn, where it takes longer: by then it mostly waits for a process that hangs, which is no reason
+/// for others to.
+const TURN: Duration = Duration::from_secs(5);
 
 /// What is known of a plugin's crashes, and what follows.
 #[derive(Debug, Default)]
@@ -126,28 +131,40 @@ impl Plugin {
     /// version ends the wait.
     pub(super) fn restart_later(self: &Arc<Self>, crashed: u32, pause: Duration) {
         let (plugin, ending) = (Arc::downgrade(self), self.current.load().context.ending.clone());
-        let handle = self.origin.environment.handle().clone();
-        let blocking = handle.clone();
-        drop(handle.spawn(async move {
+        let tries = self.origin.environment.tries();
+        drop(self.origin.environment.handle().spawn(async move {
             let turn = async {
                 tokio::time::sleep(pause).await;
-                TRIES.acquire().await
+                tries.acquire().await
             };
             let turn = tokio::select! {
                 biased;
                 () = ending.cancelled() => return,
                 turn = turn => turn,
             };
-            drop(blocking.spawn_blocking(move || {
-                let _turn = turn;
-                if let Some(plugin) = plugin.upgrade() {
-                    plugin.restart(crashed);
-                }
-            }));
+            let Some(plugin) = plugin.upgrade() else { return };
+            let (trying, over) = oneshot::channel();
+            plugin.restart_on_thread(crashed, trying);
+            let _either = tokio::time::timeout(TURN, over).await;
+            drop(turn);
         }));
     }
 
-    fn restart(self: &Arc<Self>, crashed: u32) {
+    /// A thread of its own, so that those that hang hold up nothing else.
+    fn restart_on_thread(self: Arc<Self>, crashed: u32, trying: oneshot::Sender<()>) {
+        let own = self.clone();
+        let work = move || {
+            sys::block_signals();
+            own.restart(crashed, trying);
+        };
+        let thread = std::thread::Builder::new().name("flowplug-restart".into()).stack_size(sys::STACK_SIZE);
+        if thread.spawn(work).is_err() {
+            self.restart_later(crashed, RELOADING);
+        }
+    }
+
+    /// One try; `trying` is dropped when it is decided, before anybody is told of it.
+    fn restart(self: &Arc<Self>, crashed: u32, trying: oneshot::Sender<()>) {
         let Ok(changing) = self.shared.change(What::Restart) else { return self.restart_later(crashed, RELOADING) };
         if !self.shared.is_lost(crashed) {
             return;
@@ -155,11 +172,14 @@ impl Plugin {
         let version = self.current.load();
         let (manifest, config) = (version.manifest.clone(), version.config());
         let call = Call::new(Deadline::never());
-        match self.bring_up(manifest, config.as_bytes(), &call).and_then(|next| self.exchange(next, &changing)) {
+        let tried = self.bring_up(manifest, config.as_bytes(), &call).and_then(|next| self.exchange(next, &changing));
+        drop(trying);
+        match tried {
             Ok((old, _)) => {
+                drop(changing);
                 self.event("restarted", None);
                 // What is left of it: its folder, and calls that are about to learn that it is gone.
-                old.runner.stop(&Deadline::after(LEARNED));
+                old.end(&Deadline::after(LEARNED));
             }
             // It was stopped, or a reload takes its place; where that fails, this goes on.
             Err(e) if e.kind() == Kind::Cancelled => self.restart_later(crashed, RELOADING),

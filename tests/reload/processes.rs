@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flowplug::call::Deadline;
 use flowplug::error::{Kind, Result};
@@ -14,9 +15,13 @@ use super::support::*;
 
 /// One that nobody starts again by itself.
 fn process() -> Arc<Manifest> {
+    process_with("policy: never")
+}
+
+fn process_with(restart: &str) -> Arc<Manifest> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins/fixture-grpc-go");
     assert!(folder.join("plugin.yaml").exists(), "{} is not there: run `make plugins`", folder.display());
-    let text = std::fs::read_to_string(folder.join("plugin.yaml")).unwrap() + "  restart: { policy: never }\n";
+    let text = std::fs::read_to_string(folder.join("plugin.yaml")).unwrap() + &format!("  restart: {{ {restart} }}\n");
     Arc::new(Manifest::parse(text.as_bytes(), &folder, true).unwrap())
 }
 
@@ -71,6 +76,32 @@ fn the_end_of_an_old_process_is_not_the_plugins() {
     });
     assert_eq!((plugin.state(), order(&plugin, r#"{"do": "config"}"#).unwrap()), (State::Running, serde_json::json!({"version": 2})));
     assert_eq!(bench.host.types(), ["reloaded"]);
+}
+
+#[test]
+fn a_new_process_that_crashes_is_back_while_the_old_one_drains() {
+    let bench = Bench::new();
+    let manifest = process_with("backoff: 1ms");
+    let plugin = bench.started(&manifest, 1);
+    let reloaded = bench.heard("reloaded");
+    std::thread::scope(|scope| {
+        let sleeps = scope.spawn(|| order(&plugin, r#"{"do": "sleep", "ms": 600000}"#));
+        while plugin.vitals().in_flight == 0 {
+            std::thread::yield_now();
+        }
+        let reload = scope.spawn(|| plugin.reload(manifest.clone(), &config(2), &call(), &Deadline::never()));
+        reloaded.recv_timeout(LONG).unwrap();
+        let (new, restarted) = (pid(&plugin), bench.heard("restarted"));
+        kill(&new);
+        restarted.recv_timeout(LONG).unwrap();
+        assert_ne!(pid(&plugin), new);
+        assert_eq!((plugin.state(), plugin.vitals().restarts), (State::Running, 1));
+        assert!(!sleeps.is_finished() && !reload.is_finished(), "the first version still drains");
+        plugin.stop(&Deadline::after(Duration::ZERO)).unwrap();
+        reload.join().unwrap().unwrap();
+        assert_eq!(kind_of(sleeps.join().unwrap()), Kind::Cancelled);
+    });
+    assert_eq!(bench.host.types(), ["reloaded", "crashed", "restarted", "stopping", "stopped"]);
 }
 
 #[test]

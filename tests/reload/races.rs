@@ -163,6 +163,56 @@ fn a_stop_waits_for_the_drain_of_a_reload_and_bounds_it() {
 }
 
 #[test]
+fn versions_drain_beside_each_other_up_to_a_bound() {
+    let bench = Bench::new();
+    let versions: Vec<_> = (1..=6).map(|n| bench.manifest(&module(n, ""), "", "")).collect();
+    let plugin = bench.started(&versions[0], 1);
+    let gate = gated(&bench.host);
+    std::thread::scope(|scope| {
+        let (mut calls, mut reloads) = (Vec::new(), Vec::new());
+        for (came, number) in (1..=4).zip(2..) {
+            calls.push(in_background(&plugin, "ask"));
+            gate.reached(came);
+            let (plugin, next) = (&plugin, versions[came].clone());
+            reloads.push(scope.spawn(move || plugin.reload(next, &config(number), &call(), &Deadline::never())));
+            until(|| version(&ask(plugin, "command").unwrap()) == number);
+        }
+        let refused = plugin.reload(versions[5].clone(), &config(6), &call(), &Deadline::never()).unwrap_err();
+        assert_eq!((refused.kind(), refused.message().contains("drained")), (Kind::Busy, true), "{refused}");
+        assert_eq!(bench.host.types(), ["reloaded"; 4], "a reload that is refused is none");
+        assert_eq!((plugin.state(), plugin.vitals().in_flight), (State::Running, 4));
+        gate.open();
+        reloads.into_iter().for_each(|reload| reload.join().unwrap().unwrap());
+        let answers: Vec<u64> = calls.into_iter().map(|call| version(&call.join().unwrap().unwrap())).collect();
+        assert_eq!(answers, [1, 2, 3, 4]);
+    });
+    plugin.reload(versions[5].clone(), &config(6), &call(), &Deadline::after(LONG)).unwrap();
+    assert_eq!(version(&ask(&plugin, "command").unwrap()), 6);
+}
+
+#[test]
+fn a_stop_ends_every_version_that_drains() {
+    let bench = Bench::new();
+    let versions: Vec<_> = (1..=3).map(|n| bench.manifest(&module(n, ""), "", "")).collect();
+    let plugin = bench.started(&versions[0], 1);
+    let gate = gated(&bench.host);
+    std::thread::scope(|scope| {
+        let (mut calls, mut reloads) = (Vec::new(), Vec::new());
+        for (came, number) in (1..=2).zip(2..) {
+            calls.push(in_background(&plugin, "ask"));
+            gate.reached(came);
+            let (plugin, next) = (&plugin, versions[came].clone());
+            reloads.push(scope.spawn(move || plugin.reload(next, &config(number), &call(), &Deadline::never())));
+            until(|| version(&ask(plugin, "command").unwrap()) == number);
+        }
+        plugin.stop(&Deadline::after(Duration::from_millis(1))).unwrap();
+        assert_eq!(bench.host.types(), ["reloaded", "reloaded", "stopping", "stopped"]);
+        reloads.into_iter().for_each(|reload| reload.join().unwrap().unwrap());
+        calls.into_iter().for_each(|call| assert_eq!(kind_of(call.join().unwrap()), Kind::Cancelled));
+    });
+}
+
+#[test]
 fn closing_the_host_ends_a_reload() {
     let bench = Bench::new();
     let (quick, slow) = (bench.manifest(&module(1, ""), "", ""), bench.manifest(&slow(2), "", ""));

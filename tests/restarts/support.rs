@@ -147,7 +147,13 @@ impl Bench {
             assert!(begun.elapsed() < LONG, "{all:?}");
             all = self.processes();
         }
-        assert!(std::process::Command::new("kill").args(["-9", &all[0].to_string()]).status().unwrap().success());
+        self.kill_all();
+    }
+
+    /// Kills every process that there is.
+    pub fn kill_all(&self) {
+        let all = self.processes().into_iter().map(|pid| pid.to_string());
+        assert!(std::process::Command::new("kill").arg("-9").args(all).status().unwrap().success());
     }
 
     /// Waits until so many of the processes that [`failing`](Self::failing) counts have been counted.
