@@ -10,8 +10,8 @@ use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watche
 
 use crate::source::folder::Stamp;
 
-/// The most files of which it is kept how they were written; past it, everything is looked at.
-const FILES_MAX: usize = 4096;
+/// The most names that are kept, of files that were written to and of folders; past it, everything is looked at.
+const NAMES_MAX: usize = 4096;
 
 /// What was touched since somebody looked.
 #[derive(Debug, Default)]
@@ -86,7 +86,13 @@ impl Touched {
     }
 
     fn add(&mut self, root: &Path, path: PathBuf, written: Option<bool>) {
-        match path.strip_prefix(root).map(|inside| inside.components().next()) {
+        let mut inside = path.strip_prefix(root).map(Path::components);
+        match inside.as_mut().map(Iterator::next) {
+            // No plugin; but an artifact can lie in one, and then it is followed.
+            Ok(Some(first)) if first.as_os_str().as_encoded_bytes().starts_with(b".") => {
+                self.all |= inside.is_ok_and(|mut rest| rest.next().is_some());
+                return;
+            }
             Ok(Some(first)) => drop(self.folders.insert(first.as_os_str().to_string_lossy().into_owned())),
             // The root itself, or an artifact that lies elsewhere.
             Ok(None) => self.all = true,
@@ -96,9 +102,8 @@ impl Touched {
         if let Some(closed) = written {
             self.files.insert(path, closed);
         }
-        if self.files.len() > FILES_MAX {
-            self.files.clear();
-            self.all = true;
+        if self.files.len().max(self.folders.len()) > NAMES_MAX {
+            *self = Touched { all: true, over: self.over, ..Touched::default() };
         }
     }
 }
@@ -144,5 +149,28 @@ impl Notices {
             Err(_) if !path.is_dir() => {}
             Err(_) => self.watcher = None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_touched_is_kept_by_name_within_a_bound_and_dot_files_are_not() {
+        let root = Path::new("/plugins");
+        let mut touched = Touched::default();
+        for name in [".a.swp", ".building"] {
+            touched.add(root, root.join(name), Some(false));
+        }
+        assert!(!touched.is_any(), "{touched:?}");
+        touched.add(root, root.join(".shared/tool"), Some(true));
+        assert!(touched.all && touched.folders.is_empty() && touched.files.is_empty(), "{touched:?}");
+        touched.add(root, root.join("a/plugin.yaml"), Some(true));
+        assert_eq!((touched.folders.len(), touched.files.len()), (1, 1));
+        for number in 0..=NAMES_MAX {
+            touched.add(root, root.join(number.to_string()), None);
+        }
+        assert!(touched.all && touched.folders.len() < 3, "{}", touched.folders.len());
     }
 }
