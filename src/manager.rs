@@ -16,7 +16,7 @@ use crate::manifest::Manifest;
 use crate::plugin::metrics::{self, Measures};
 use crate::plugin::{Environment, Plugin};
 use crate::policy::Policy;
-use crate::source::{self, Source};
+use crate::source::{self, Found, Source};
 
 mod config;
 mod entry;
@@ -55,6 +55,8 @@ struct Inner {
 struct Registry {
     phase: Phase,
     entries: BTreeMap<String, Arc<Entry>>,
+    /// What sources, by their numbers, have of identities that are others': each as it was told last.
+    passed_over: BTreeMap<(String, usize), Found>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -244,6 +246,9 @@ impl Inner {
         if registry.entries.contains_key(identity) {
             return Ok(None);
         }
+        if let Some(source) = row.source {
+            registry.passed_over.remove(&(identity.to_owned(), source));
+        }
         let refused = !registry.has_place(self.config.max_plugins);
         let entry = Entry::new(identity, Row { refused, ..row });
         registry.entries.insert(identity.to_owned(), entry.clone());
@@ -261,9 +266,19 @@ impl Inner {
         place
     }
 
+    /// Gives the places that are free to entries that had none, and says to which.
+    fn placed(&self) -> Vec<Arc<Entry>> {
+        let (registry, Some(max)) = (self.registry_mut(), self.config.max_plugins) else { return Vec::new() };
+        let mut refused: Vec<Arc<Entry>> = registry.entries.values().filter(|entry| entry.row().refused).cloned().collect();
+        refused.sort_by_key(|entry| entry.row().source);
+        refused.truncate((max + refused.len()).saturating_sub(registry.entries.len()));
+        refused.iter().for_each(|entry| entry.row_mut().refused = false);
+        refused
+    }
+
     fn too_many(&self) -> Error {
         let max = self.config.max_plugins.unwrap_or_default();
-        let message = format!("There are as many plugins as there may be: max_plugins is {max}. Raise it, or unload one and reload this.");
+        let message = format!("There are as many plugins as there may be: max_plugins is {max}. Raise it, or unload one.");
         Error::new(Kind::InvalidState, message)
     }
 }

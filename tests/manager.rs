@@ -207,6 +207,24 @@ fn a_stop_ends_everything_and_again_does_nothing() {
 }
 
 #[test]
+fn a_stop_names_what_is_stuck_in_a_callback() {
+    let bench = Bench::new();
+    let manager = bench.manager("");
+    let (frees, freed) = std::sync::mpsc::channel();
+    *bench.host.stuck.lock().unwrap() = Some(("loaded", freed));
+    let folder = bench.put("stuck", "1");
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| manager.load(&folder, "", &call()));
+        bench.host.wait_for("loaded", "stuck");
+        let error = manager.stop(Some(&Deadline::after(Duration::ZERO))).unwrap_err();
+        assert_eq!((error.kind(), error.message().contains("stuck has not ended")), (Kind::Timeout, true), "{error}");
+        drop(frees);
+        assert_eq!(load.join().unwrap().unwrap_err().kind(), Kind::InvalidState);
+    });
+    manager.stop(None).unwrap();
+}
+
+#[test]
 fn a_manager_that_is_dropped_stops_its_plugins_in_the_background() {
     let bench = Bench::new();
     bench.put("a", "1");

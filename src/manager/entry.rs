@@ -53,16 +53,45 @@ struct Turn {
     taken: bool,
     /// It was unloaded: nobody finds it any more.
     gone: bool,
-    pending: Vec<(usize, Change)>,
+    pending: Vec<Task>,
+}
+
+/// What is done to an entry without anybody waiting for it.
+pub(super) enum Task {
+    /// A source, by its number, tells of a change.
+    Change(usize, Change),
+    /// A place has come free for one that had none.
+    Place,
+}
+
+impl Task {
+    /// Whether `newer` says all that this does.
+    fn is_past(&self, newer: &Task) -> bool {
+        match (self, newer) {
+            (Task::Change(own, _), Task::Change(other, _)) => own == other,
+            (Task::Place, Task::Place) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What became of a task that was handed to an entry.
+pub(super) enum Handed {
+    /// The turn is taken for it.
+    Taken(Task),
+    /// Whoever has the turn goes on with it.
+    Waits,
+    /// The entry is nobody's any more.
+    Gone(Task),
 }
 
 /// What the end of a turn leaves to do.
 pub(super) enum Next {
     Nothing,
-    /// The turn goes on with a change.
-    Change(usize, Change),
+    /// The turn goes on with a task.
+    Task(Task),
     /// It is gone: these concern another entry of the same identity.
-    Elsewhere(Vec<(usize, Change)>),
+    Elsewhere(Vec<Task>),
 }
 
 impl Entry {
@@ -105,17 +134,21 @@ impl Entry {
         Ok(())
     }
 
-    /// Takes the turn for a change, or leaves the change for its end; true if it was taken.
-    pub(super) fn take_for(&self, source: usize, change: Change) -> Option<Change> {
+    /// Takes the turn for a task, or leaves the task for its end.
+    pub(super) fn take_for(&self, task: Task) -> Handed {
         let mut turn = self.turn();
-        if !turn.taken && !turn.gone {
-            turn.taken = true;
-            return Some(change);
+        match (turn.taken, turn.gone) {
+            (false, true) => return Handed::Gone(task),
+            (false, false) => {
+                turn.taken = true;
+                return Handed::Taken(task);
+            }
+            (true, _) => {}
         }
         // What a source told before is old.
-        turn.pending.retain(|(other, _)| *other != source);
-        turn.pending.push((source, change));
-        None
+        turn.pending.retain(|other| !other.is_past(&task));
+        turn.pending.push(task);
+        Handed::Waits
     }
 
     /// Ends the turn.
@@ -126,10 +159,9 @@ impl Entry {
         } else if turn.pending.is_empty() {
             Next::Nothing
         } else {
-            let (source, change) = turn.pending.remove(0);
-            Next::Change(source, change)
+            Next::Task(turn.pending.remove(0))
         };
-        turn.taken = matches!(next, Next::Change(..));
+        turn.taken = matches!(next, Next::Task(_));
         drop(turn);
         self.freed.notify_all();
         next
@@ -210,5 +242,33 @@ impl<'a> Bound<'a> {
         let waker = Waker::from(Arc::new(Link(own.clone())));
         let woken = [call.cancel.as_ref().map(|cancel| cancel.wake(waker.clone())), Some(ending.wake(waker))];
         Bound { call: Call { cancel: Some(own), ..call.clone() }, _woken: woken }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn removed(source: usize) -> Task {
+        Task::Change(source, Change::Removed("a".into()))
+    }
+
+    #[test]
+    fn what_is_handed_to_an_entry_is_done_in_its_turn_or_handed_back() {
+        let entry = Entry::new("a", Row::default());
+        for task in [removed(0), Task::Place, removed(1), removed(0), Task::Place] {
+            assert!(matches!(entry.take_for(task), Handed::Waits));
+        }
+        assert!(matches!(entry.release(), Next::Task(Task::Change(1, _))), "what a source told before is old");
+        assert!(matches!(entry.release(), Next::Task(Task::Change(0, _))));
+        assert!(matches!(entry.release(), Next::Task(Task::Place)));
+        assert!(matches!(entry.release(), Next::Nothing));
+        assert!(matches!(entry.take_for(removed(0)), Handed::Taken(_)));
+        entry.leave();
+        assert!(matches!(entry.take_for(removed(1)), Handed::Waits));
+        let Next::Elsewhere(left) = entry.release() else { panic!("it is gone") };
+        assert_eq!(left.len(), 1);
+        // From here on nobody would look what was left.
+        assert!(matches!(entry.take_for(removed(0)), Handed::Gone(Task::Change(0, _))));
     }
 }

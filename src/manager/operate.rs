@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::call::{Call, Chain, Deadline};
 use crate::error::{Error, Kind, Result};
-use crate::manager::entry::{Entry, Next, Row};
+use crate::manager::entry::{Entry, Handed, Next, Row, Task};
 use crate::manager::{Inner, env};
 use crate::manifest::Manifest;
 use crate::plugin::{Plugin, State};
@@ -32,8 +32,15 @@ impl Drop for Turn {
     fn drop(&mut self) {
         match self.entry.release() {
             Next::Nothing => {}
-            Next::Change(source, change) => self.inner.follow(&self.entry, source, change),
-            Next::Elsewhere(changes) => changes.into_iter().for_each(|(source, change)| self.inner.changed(source, change)),
+            Next::Task(task) => self.inner.follow(&self.entry, task),
+            Next::Elsewhere(tasks) => {
+                for task in tasks {
+                    if let Task::Change(source, change) = task {
+                        self.inner.changed(source, change);
+                    }
+                }
+                self.inner.fill_places();
+            }
         }
     }
 }
@@ -192,31 +199,43 @@ impl Inner {
                 return self.workers.run(Box::new(move || inner.tell_lost(source, &change)));
             }
         };
-        if let Ok(entry) = self.entry(&identity) {
-            if let Some(change) = entry.take_for(source, change) {
-                self.follow(&entry, source, change);
+        let mut task = Task::Change(source, change);
+        // An entry can go while it is asked, and another come while there is none.
+        loop {
+            if let Ok(entry) = self.entry(&identity) {
+                task = match entry.take_for(task) {
+                    Handed::Taken(task) => return self.follow(&entry, task),
+                    Handed::Waits => return,
+                    Handed::Gone(task) => task,
+                };
+                continue;
             }
-            return;
-        }
-        let Change::Updated(found) = change else { return };
-        if let Ok(Some(entry)) = self.admit(&identity, Row { new: true, ..row_of(&found, source) }) {
-            self.follow(&entry, source, Change::Updated(found));
+            let Task::Change(_, Change::Updated(found)) = &task else { return self.no_more(&identity, source) };
+            match self.admit(&identity, Row { new: true, ..row_of(found, source) }) {
+                Ok(Some(entry)) => return self.follow(&entry, task),
+                Ok(None) => {}
+                Err(_) => return,
+            }
         }
     }
 
-    /// Goes after a change, on a thread of its own; the turn is its.
-    fn follow(self: &Arc<Self>, entry: &Arc<Entry>, source: usize, change: Change) {
+    /// Goes after a task, on a thread of its own; the turn is its.
+    fn follow(self: &Arc<Self>, entry: &Arc<Entry>, task: Task) {
         let turn = self.turn(entry);
         self.workers.run(Box::new(move || {
             let inner = turn.inner.clone();
             if inner.check_open().is_ok() {
-                Chain::default().scope(|| inner.apply(&turn, source, change));
+                let call = Call { cancel: Some(inner.ending.clone()), ..Call::new(Deadline::never()) };
+                Chain::default().scope(|| match task {
+                    Task::Change(source, change) => inner.apply(&turn, source, change, &call),
+                    Task::Place if turn.row().plugin.is_none() => drop(inner.reload(&turn, None, "", &call)),
+                    Task::Place => {}
+                });
             }
         }));
     }
 
-    fn apply(&self, turn: &Turn, source: usize, change: Change) {
-        let call = Call { cancel: Some(self.ending.clone()), ..Call::new(Deadline::never()) };
+    fn apply(self: &Arc<Self>, turn: &Turn, source: usize, change: Change, call: &Call) {
         let owner = turn.row().source;
         if std::mem::take(&mut turn.row_mut().new) {
             self.event_discovered(&turn.identity);
@@ -225,15 +244,56 @@ impl Inner {
         let _told = match change {
             Change::Updated(found) if owner == Some(source) || self.adopt(turn, source, &found) => {
                 turn.row_mut().folder.clone_from(&found.folder);
-                self.renew(turn, found.manifest, "", &call)
+                self.renew(turn, found.manifest, "", call)
             }
             Change::Updated(found) => {
-                self.tell_duplicate(source, &found);
+                self.pass_over(source, found);
                 Ok(())
             }
-            Change::Removed(_) if owner == Some(source) => self.unload(turn, None),
-            Change::Removed(_) | Change::Lost(_) => Ok(()),
+            Change::Removed(identity) if owner == Some(source) => self.unload(turn, None).map(|()| self.succeed(&identity)),
+            Change::Removed(identity) => {
+                self.no_more(&identity, source);
+                Ok(())
+            }
+            Change::Lost(_) => Ok(()),
         };
+    }
+
+    /// A source has a plugin whose identity is another's: it is told of, and remembered for when that one goes.
+    pub(super) fn pass_over(self: &Arc<Self>, source: usize, found: Found) {
+        self.tell_duplicate(source, &found);
+        let mut registry = self.registry_mut();
+        if registry.entries.contains_key(&found.identity) {
+            registry.passed_over.insert((found.identity.clone(), source), found);
+            return;
+        }
+        drop(registry);
+        self.changed(source, Change::Updated(found));
+    }
+
+    /// A source has no such plugin any more.
+    fn no_more(&self, identity: &str, source: usize) {
+        self.registry_mut().passed_over.remove(&(identity.to_owned(), source));
+    }
+
+    /// The folder that had the identity is gone: the next source's takes it up.
+    fn succeed(self: &Arc<Self>, identity: &str) {
+        let mut registry = self.registry_mut();
+        let next = registry.passed_over.keys().find(|(other, _)| other == identity).cloned();
+        let next = next.and_then(|key| registry.passed_over.remove_entry(&key));
+        drop(registry);
+        if let Some(((_, source), found)) = next {
+            self.changed(source, Change::Updated(found));
+        }
+    }
+
+    /// The places that are free go to those that had none, in the order of sources and identities.
+    fn fill_places(self: &Arc<Self>) {
+        for entry in self.placed() {
+            if let Handed::Taken(task) = entry.take_for(Task::Place) {
+                self.follow(&entry, task);
+            }
+        }
     }
 
     /// A plugin that was loaded by hand belongs to the source that has its folder.
@@ -251,10 +311,10 @@ impl Inner {
         self.event("discovered", identity, json!({}));
     }
 
-    pub(super) fn tell_duplicate(&self, source: usize, found: &Found) {
+    fn tell_duplicate(&self, source: usize, found: &Found) {
         let label = self.sources.get(source).map(|source| source.label()).unwrap_or_default();
         let cause = format!(
-            "{} of {label} is passed over: a plugin of this identity is there already. Rename one of the two folders.",
+            "{} of {label} is passed over: a plugin of this identity is there already. Rename one of the two folders, or remove the other.",
             found.folder.display()
         );
         self.event("load_failed", &found.identity, json!({"cause": cause}));

@@ -72,7 +72,7 @@ impl Inner {
                 }
                 // One that was loaded by hand is its source's from here on.
                 Ok(None) if self.entry(&found.identity).is_ok_and(|entry| self.adopt(&entry, source, &found)) => {}
-                Ok(None) => self.tell_duplicate(source, &found),
+                Ok(None) => self.pass_over(source, found),
                 Err(_) => return,
             }
         }
@@ -133,26 +133,38 @@ impl Inner {
             return Ok(());
         }
         // A start under way has heard that it is to end.
-        let _stopping = self.lifecycle.take(&ended_after(drain)).ok_or_else(not_ended)?;
+        let _stopping = self.lifecycle.take(&ended_after(drain)).ok_or_else(|| not_ended("A start of the manager"))?;
         self.sources.iter().for_each(|source| source.close());
         let entries: Vec<Arc<Entry>> = self.registry().entries.values().cloned().collect();
+        let left = Mutex::new(Vec::new());
+        let end = |entry: &Entry| {
+            if !end_entry(entry, drain) {
+                left.lock().unwrap_or_else(PoisonError::into_inner).push(entry.identity.clone());
+            }
+        };
         std::thread::scope(|scope| {
             for entry in &entries {
                 let stop = move || {
                     sys::block_signals();
-                    end_entry(entry, drain);
+                    end(entry);
                 };
                 if std::thread::Builder::new().name("flowplug-stop".into()).spawn_scoped(scope, stop).is_err() {
-                    end_entry(entry, drain);
+                    end(entry);
                 }
             }
         });
+        let mut left = left.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if !left.is_empty() {
+            left.sort_unstable();
+            return Err(not_ended(&format!("What is done with {}", left.join(", "))));
+        }
         if !self.workers.wait_idle(&Deadline::after(ENDED_WITHIN)) {
-            return Err(not_ended());
+            return Err(not_ended("A change of a plugin"));
         }
         let mut registry = self.registry_mut();
         registry.phase = Phase::Stopped;
         registry.entries.clear();
+        registry.passed_over.clear();
         Ok(())
     }
 
@@ -233,8 +245,8 @@ fn busy() -> Error {
     Error::new(Kind::Timeout, "The manager is being started or stopped by another call, which has not ended in time.")
 }
 
-fn not_ended() -> Error {
-    Error::new(Kind::Timeout, "A plugin of the manager has not ended yet: a callback has not returned. Stop the manager again.")
+fn not_ended(what: &str) -> Error {
+    Error::new(Kind::Timeout, format!("{what} has not ended yet: a callback has not returned. Stop the manager again."))
 }
 
 /// The moment by which what was told to end has to have ended.
@@ -242,10 +254,11 @@ fn ended_after(drain: &Deadline) -> Deadline {
     drain.remaining().map_or(const { Deadline::never() }, |left| Deadline::after(left + ENDED_WITHIN))
 }
 
-fn end_entry(entry: &Entry, drain: &Deadline) {
+/// False if what is under way, or a stop that another thread began, has not ended in time.
+fn end_entry(entry: &Entry, drain: &Deadline) -> bool {
     let stop = |entry: &Entry| entry.plugin().map_or(Ok(()), |plugin| plugin.stop(drain));
     // What is under way first loses its plugin, then ends.
     let _stopped = stop(entry);
-    entry.wait_free(&Deadline::after(ENDED_WITHIN));
-    let _stopped = stop(entry);
+    let free = entry.wait_free(&Deadline::after(ENDED_WITHIN));
+    stop(entry).is_ok() && free
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use flowplug::error::Kind;
 use flowplug::manager::Manager;
+use flowplug::source::Change;
 use serde_json::json;
 
-use crate::support::{Bench, ask, call, manifest, module, put, row};
+use crate::support::{Bench, Told, ask, call, manifest, module, put, row};
 
 /// The plugin `bad` is not there, for this reason, and `good` runs beside it.
 #[track_caller]
@@ -137,10 +138,13 @@ fn more_plugins_than_there_may_be() {
     let full = manager.load(&put(&bench.root.join("more"), "1", ""), "", &call()).unwrap_err();
     assert_eq!((full.kind(), full.message().contains("max_plugins is 2")), (Kind::InvalidState, true), "{full}");
     assert_eq!(row(&manager, "more"), json!(null));
-    // A place that comes free is for whoever is reloaded first.
     assert_eq!(manager.reload("p3", None, "", &call()).unwrap_err().kind(), Kind::InvalidState);
+    // A place that comes free is for the next in order, however it comes.
     manager.unload("p0", None, &call()).unwrap();
-    manager.reload("p3", None, "", &call()).unwrap();
+    bench.host.wait_for("started", "p2");
+    assert_eq!((ask(&manager, "p2", "version").unwrap(), row(&manager, "p3")["state"].clone()), ("\"1\"".to_owned(), json!("error")));
+    fs::remove_dir_all(bench.plugins().join("p1")).unwrap();
+    bench.host.wait_for("started", "p3");
     assert_eq!(ask(&manager, "p3", "version").unwrap(), "\"1\"");
 }
 
@@ -167,6 +171,46 @@ fn sources_of_a_type_that_is_not_there_yet() {
     let causes: Vec<String> = bench.host.all("discover_failed").iter().map(|e| e["cause"].as_str().unwrap().to_owned()).collect();
     assert!(causes[0].contains("git are not supported yet") && causes[1].contains("oci are not supported yet"), "{causes:?}");
     assert_eq!(ask(&manager, "good", "version").unwrap(), "\"1\"");
+}
+
+#[test]
+fn the_next_of_an_identity_comes_when_the_one_before_goes() {
+    let bench = Bench::new();
+    let [first, second, third] = ["1", "2", "3"].map(|version| Told::new(put(&bench.root.join(version).join("a"), version, "")));
+    let manager = bench.of(&[&first, &second, &third]);
+    assert_eq!((ask(&manager, "a", "version").unwrap(), bench.host.all("load_failed").len()), ("\"1\"".to_owned(), 2));
+    first.tell(Change::Removed("a".into()));
+    bench.host.wait_for("unloaded", "a");
+    bench.host.wait_for("started", "a");
+    assert_eq!(ask(&manager, "a", "version").unwrap(), "\"2\"");
+    // It is its own source's from here on, and one that is gone itself does not come.
+    second.tell(Change::Updated(second.found()));
+    bench.host.wait_for("reloaded", "a");
+    third.tell(Change::Removed("a".into()));
+    second.tell(Change::Removed("a".into()));
+    bench.host.wait_for("unloaded", "a");
+    assert_eq!((row(&manager, "a"), bench.host.all("discovered").len()), (json!(null), 0));
+}
+
+#[test]
+fn a_change_that_meets_an_unload_is_not_lost() {
+    let bench = Bench::new();
+    let source = Told::new(bench.put("a", "1"));
+    let manager = bench.of(&[&source]);
+    for _ in 0..100 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| manager.unload("a", None, &call()).unwrap());
+            source.tell(Change::Updated(source.found()));
+        });
+        // Either it was reloaded before, or it comes after.
+        if bench.host.all("reloaded").is_empty() {
+            bench.host.wait_for("started", "a");
+        } else {
+            bench.host.wait_for("unloaded", "a");
+            source.tell(Change::Updated(source.found()));
+            bench.host.wait_for("started", "a");
+        }
+    }
 }
 
 #[test]

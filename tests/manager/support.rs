@@ -3,16 +3,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::Duration;
 
 use flowplug::call::{Call, Deadline};
 use flowplug::error::Result;
 use flowplug::host::{Caller, Host, HttpRequest, HttpResponse, LogRecord};
-use flowplug::manager::Manager;
+use flowplug::manager::{Config, Manager};
+use flowplug::manifest::Manifest;
 use flowplug::plugin::Environment;
 use flowplug::policy::Policy;
 use flowplug::runner::Settings;
+use flowplug::source::{Change, Changed, Found, Source};
 use serde_json::{Value, json};
 
 /// A bound for what has no business to take long.
@@ -24,6 +27,8 @@ pub(crate) struct Recorder {
     events: Mutex<Vec<Value>>,
     records: Mutex<Vec<String>>,
     told: Condvar,
+    /// The kind of event in whose callback this waits for its sender's end.
+    pub(crate) stuck: Mutex<Option<(&'static str, Receiver<()>)>>,
 }
 
 impl Recorder {
@@ -79,8 +84,11 @@ impl Host for Recorder {
     }
     fn event(&self, event: &str) {
         check_event(event);
-        self.events.lock().unwrap().push(serde_json::from_str(event).unwrap());
+        let event: Value = serde_json::from_str(event).unwrap();
+        let stuck = self.stuck.lock().unwrap().take_if(|(kind, _)| event["type"] == *kind);
+        self.events.lock().unwrap().push(event);
         self.told.notify_all();
+        stuck.map(|(_, until)| until.recv());
     }
 }
 
@@ -131,6 +139,15 @@ impl Bench {
         manager
     }
 
+    /// A manager of these sources, started.
+    pub(crate) fn of(&self, sources: &[&Arc<Told>]) -> Manager {
+        let (config, host): (Config, Arc<dyn Host>) = (Config::parse("enabled: true").unwrap().0, self.host.clone());
+        let sources = sources.iter().map(|source| Arc::clone(source) as Arc<dyn Source>).collect();
+        let manager = Manager::with_sources(&self.environment, host, &self.policy, config, sources);
+        manager.start(&call()).unwrap();
+        manager
+    }
+
     /// Writes a plugin that says its version, anew or over the old one.
     pub(crate) fn put(&self, identity: &str, version: &str) -> PathBuf {
         put(&self.plugins().join(identity), version, "")
@@ -148,6 +165,49 @@ impl Bench {
             }
         }
         to
+    }
+}
+
+/// A source that has one folder, and tells what a test has it tell.
+pub(crate) struct Told {
+    folder: PathBuf,
+    changed: Mutex<Option<Changed>>,
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl Told {
+    pub(crate) fn new(folder: PathBuf) -> Arc<Self> {
+        Arc::new(Told { folder, changed: Mutex::default() })
+    }
+
+    pub(crate) fn found(&self) -> Found {
+        let identity = self.folder.file_name().unwrap().to_str().unwrap().to_owned();
+        Found { identity, folder: self.folder.clone(), manifest: Manifest::read(&self.folder, false).map(Arc::new) }
+    }
+
+    pub(crate) fn tell(&self, change: Change) {
+        self.changed.lock().unwrap().as_ref().unwrap()(change);
+    }
+}
+
+impl Source for Told {
+    fn label(&self) -> String {
+        format!("told:{}", self.folder.display())
+    }
+    fn discover(&self) -> Result<Vec<Found>> {
+        Ok(vec![self.found()])
+    }
+    fn watch(&self, changed: Changed) -> Result<()> {
+        *self.changed.lock().unwrap() = Some(changed);
+        Ok(())
+    }
+    fn close(&self) {
+        self.changed.lock().unwrap().take();
     }
 }
 
