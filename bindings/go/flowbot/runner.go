@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-3.0-only
+
+package flowbot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/flowline-io/flowbot/pkg/plugin"
+	flowplug "github.com/flowplug/flowplug/bindings/go"
+)
+
+// NewRunner makes the Runner of one plugin in the host h. identity is who the plugin is: its part of the KV store goes by it, and so does the
+// exchange at a reload (see the package's notes). baseDir is the folder against which relative paths of the manifest are resolved, and whose
+// plugin.yaml is read for what flowbot's Manifest has no field for; empty is the working directory, as in flowbot, and nothing is read.
+// api answers what the plugin asks; where it is nil, h's own HostAPI or the library's defaults do.
+//
+// The plugin is granted what its manifest asks, as flowbot grants it: the policy "trusted" stands before opts.
+// flowplug.WithRunnerPolicy(nil) among opts has h's policy decide instead.
+//
+// Nothing is loaded yet. Errors: [flowplug.ErrInvalidArgument] for a host, identity or manifest that is missing,
+// [flowplug.ErrInvalidManifest] for one without the section of its runtime.
+func NewRunner(h *flowplug.Host, identity, baseDir string, m *plugin.Manifest, api plugin.HostAPI, opts ...flowplug.RunnerOption) (plugin.Runner, error) {
+	switch {
+	case h == nil:
+		return nil, refused(flowplug.StatusInvalidArgument, identity, "There is no Host: make one with flowplug.NewHost before plugins are loaded.")
+	case identity == "":
+		return nil, refused(flowplug.StatusInvalidArgument, identity, "A plugin needs an identity.")
+	case m == nil:
+		return nil, refused(flowplug.StatusInvalidArgument, identity, "There is no manifest.")
+	case m.Runtime == plugin.RuntimeGRPC && m.GRPC == nil:
+		return nil, refused(flowplug.StatusInvalidManifest, identity, "grpc config required: runtime is grpc.")
+	case m.Runtime == plugin.RuntimeWasm && m.Wasm == nil:
+		return nil, refused(flowplug.StatusInvalidManifest, identity, "wasm config required: runtime is wasm.")
+	}
+	all := []flowplug.RunnerOption{flowplug.WithRunnerPolicy("trusted")}
+	if api != nil {
+		all = append(all, flowplug.WithRunnerHostAPI(services{api}))
+	}
+	core := h.NewRunner(identity, append(all, opts...)...)
+	return &runner{place: place{h, identity}, core: core, baseDir: baseDir, api: api}, nil
+}
+
+func refused(status flowplug.Status, identity, message string) error {
+	return translated(&flowplug.Error{Status: status, Plugin: identity, Message: message})
+}
+
+// runner is flowbot's Runner over the library's.
+type runner struct {
+	place   place
+	core    *flowplug.Runner
+	baseDir string
+	api     plugin.HostAPI
+
+	mu      sync.Mutex // one start or stop at a time; guards begun and failed
+	begun   bool
+	failed  error
+	stopped atomic.Bool
+	line    atomic.Pointer[lineage] // since it was started
+}
+
+var _ plugin.Runner = (*runner)(nil)
+
+// Load loads the plugin: it finds and checks the artifact, and compiles the module or starts the process. The name in the PluginInfo is that
+// of m, which flowbot's local source has made the folder's.
+func (r *runner) Load(ctx context.Context, m *plugin.Manifest) (*plugin.PluginInfo, error) {
+	manifest, err := manifestOf(m, r.baseDir)
+	if err != nil {
+		return nil, translated(err)
+	}
+	if _, err := r.core.Load(ctx, manifest); err != nil {
+		return nil, translated(err)
+	}
+	return &plugin.PluginInfo{Name: m.Name, Version: m.Version, Provides: m.Provides, ConfigSchema: m.ConfigSchema}, nil
+}
+
+// Start starts the plugin with config. Once it runs, another Start changes nothing and says so in the log; once it has failed, the plugin is
+// ended and another Start fails with the first one's error.
+func (r *runner) Start(ctx context.Context, config json.RawMessage) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.begun && !r.stopped.Load():
+		r.note(ctx, "the plugin is started already, and keeps the config that it has")
+		return nil
+	case r.failed != nil:
+		return r.failed
+	}
+	if err := r.core.Start(ctx, config); err != nil {
+		err = translated(err)
+		if !errors.Is(err, flowplug.ErrInvalidState) {
+			// flowbot lets go of a runner that does not start, without stopping it.
+			r.failed = err
+			_ = r.core.Close()
+		}
+		return err
+	}
+	r.begun = true
+	r.line.Store(lead(r.place, r))
+	return nil
+}
+
+func (r *runner) note(ctx context.Context, what string) {
+	if r.api != nil {
+		r.api.Log(ctx, "info", what, map[string]string{"plugin": r.place.identity})
+		return
+	}
+	slog.InfoContext(ctx, what, "plugin", r.place.identity)
+}
+
+// Stop refuses new calls of this plugin, gives those in flight until ctx's deadline (30 s if it has none) and ends it. After a
+// reload the later calls go to the plugin that took its place. Again it does nothing.
+func (r *runner) Stop(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped.Swap(true) {
+		return nil
+	}
+	if line := r.line.Load(); line != nil {
+		line.leave(r)
+	}
+	err := r.core.Stop(ctx)
+	_ = r.core.Close()
+	if r.failed != nil {
+		return nil // it had ended before
+	}
+	return translated(err)
+}
+
+// Call calls a function of the plugin: of the one that took its place, once this one is stopped.
+func (r *runner) Call(ctx context.Context, function string, params json.RawMessage) (json.RawMessage, error) {
+	params = withBothContexts(function, params)
+	for {
+		to := r.now()
+		result, err := to.core.Call(ctx, function, params)
+		// It was stopped between the two lines above: the plugin has not seen the call.
+		if errors.Is(err, flowplug.ErrInvalidState) && r.now() != to {
+			continue
+		}
+		return result, translated(err)
+	}
+}
+
+// now is who has the plugin's identity now.
+func (r *runner) now() *runner {
+	if r.stopped.Load() {
+		if line := r.line.Load(); line != nil {
+			if leader := line.leader.Load(); leader != nil {
+				return leader
+			}
+		}
+	}
+	return r
+}
+
+// Health asks how the plugin is. It never fails: what is wrong is LastError.
+func (r *runner) Health(ctx context.Context) (*plugin.HealthStatus, error) {
+	health, err := r.now().core.Health(ctx)
+	if err != nil {
+		return &plugin.HealthStatus{LastError: err.Error()}, nil
+	}
+	return &plugin.HealthStatus{Ready: health.Ready, LastError: health.LastError, Uptime: health.Uptime}, nil
+}
