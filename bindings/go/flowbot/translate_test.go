@@ -46,6 +46,7 @@ func TestContextsThatStayAsTheyAre(t *testing.T) {
 		{"command", `{"context":"{\"AsUser\":\"u\"}"}`},
 		{"command", `{"content":1}`},
 		{"command", `{"context":null}`},
+		{"command", `{"context":{}}`},
 		{"form", `[1]`},
 		{"input", ``},
 		{"input", `{`},
@@ -55,8 +56,13 @@ func TestContextsThatStayAsTheyAre(t *testing.T) {
 		}
 	}
 	// What is there already is somebody's word.
-	got := string(withBothContexts("form", json.RawMessage(`{"context":{"AsUser":"a","user_id":"b","metadata":{}}}`)))
-	if got != `{"context":{"AsUser":"a","metadata":{},"user_id":"b"}}` {
+	there := `{"context":{"AsUser":"a","user_id":"b","metadata":{}}}`
+	if got := string(withBothContexts("form", json.RawMessage(there))); got != there {
+		t.Error(got)
+	}
+	// What stands around it is not written anew.
+	around := `{"values" : {"a":"<&>", "n":1e2}, "context" : { "AsUser":"a" } , "context2":{}}`
+	if got := string(withBothContexts("form", json.RawMessage(around))); got != `{"values" : {"a":"<&>", "n":1e2}, "context" : { "AsUser":"a" ,"metadata":{},"user_id":"a"} , "context2":{}}` {
 		t.Error(got)
 	}
 }

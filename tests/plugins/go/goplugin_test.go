@@ -38,8 +38,17 @@ func (d *dialogue) GRPCClient(_ context.Context, broker *plugin.GRPCBroker, conn
 // store is a HostService with a store that refuses one key.
 type store struct {
 	pb.UnimplementedHostServiceServer
-	mu sync.Mutex
-	kv map[string]string
+	mu     sync.Mutex
+	kv     map[string]string
+	config map[string]string
+}
+
+func (s *store) GetConfig(_ context.Context, r *pb.GetConfigRequest) (*pb.GetConfigResponse, error) {
+	return &pb.GetConfigResponse{Value: s.config[r.Key]}, nil
+}
+
+func (s *store) Log(context.Context, *pb.LogRequest) (*emptypb.Empty, error) {
+	return &emptypb.Empty{}, nil
 }
 
 func (s *store) KVGet(_ context.Context, r *pb.KVGetRequest) (*pb.KVGetResponse, error) {
@@ -150,6 +159,40 @@ func TestSDKsUnderGoPlugin(t *testing.T) {
 				t.Errorf("a late call: %v", err)
 			}
 		})
+	}
+}
+
+// A plugin that was copied from the SDK's template.
+func TestTheTemplateUnderGoPlugin(t *testing.T) {
+	d, protocol, err := hosted(t, "template-grpc-go", "greeter", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := protocol.Ping(); err != nil {
+		t.Errorf("health: %v", err)
+	}
+	s := &store{kv: map[string]string{}, config: map[string]string{"greeting": "Hello"}}
+	id := d.broker.NextId()
+	go d.broker.AcceptAndServe(id, func(options []grpc.ServerOption) *grpc.Server {
+		server := grpc.NewServer(options...)
+		pb.RegisterHostServiceServer(server, s)
+		return server
+	})
+	if _, err := d.Init(soon(t), &pb.InitRequest{Config: `{"greeting":""}`, HostBrokerId: id}); err == nil || !strings.Contains(err.Error(), "greeting is empty") {
+		t.Errorf("init without a greeting: %v", err)
+	}
+	if _, err := d.Init(soon(t), &pb.InitRequest{Config: `{"greeting":"Hello"}`, HostBrokerId: id}); err != nil {
+		t.Fatalf("init: %v", err)
+	}
+	for n, want := range []string{"Hello, Ada (1)", "Hello, Ada (2)"} {
+		got, err := d.AbilityCall(soon(t), &pb.CallRequest{Operation: "greet", Params: `{"name":"Ada"}`})
+		if err != nil || !strings.Contains(got.Result, want) {
+			t.Errorf("call %d: %v, %v", n, got, err)
+		}
+	}
+	got, err := d.Command(soon(t), &pb.CommandRequest{Context: `{"user_id":"Bob"}`})
+	if err != nil || got.Payload != `{"_type":"TextMsg","text":"Hello, Bob (1)"}` {
+		t.Errorf("command: %v, %v", got, err)
 	}
 }
 
