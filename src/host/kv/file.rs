@@ -21,6 +21,8 @@ use crate::host::kv::{size, within};
 use crate::sys;
 
 mod open;
+#[cfg(test)]
+mod tests;
 
 /// By namespaced key. The name says whose file it is.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("flowplug.kv");
@@ -78,6 +80,10 @@ impl FileKv {
     pub fn open(path: &Path) -> Result<Self> {
         let path = std::path::absolute(path).map_err(|e| open::unusable(path, &e))?;
         let database = open::open(&path)?;
+        Self::over(path, database)
+    }
+
+    fn over(path: PathBuf, database: Database) -> Result<Self> {
         let used = sums(&database).map_err(|e| open::damaged(&path, &e))?;
         let shared = Arc::new(Shared { path, database: RwLock::new(Some(database)), queue: Mutex::default(), work: Condvar::new() });
         let own = shared.clone();
