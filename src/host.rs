@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use crate::call::{Cancel, Chain, Deadline};
 use crate::error::{Error, Kind, Result, clean};
-use crate::host::audit::{Audit, denied};
+use crate::host::audit::denied;
 use crate::host::http::client::Connections;
-use crate::host::rate::{Admission, Rate};
+use crate::host::rate::Admission;
+use crate::host::tally::Tally;
 use crate::policy::Grants;
 
 pub mod audit;
@@ -24,6 +25,7 @@ pub mod http;
 pub mod kv;
 pub mod log;
 pub mod rate;
+pub mod tally;
 
 /// What the embedding program answers. Called on the thread that called the plugin (wasm) or on a thread of the library
 /// (gRPC), several at once; an implementation waits itself, within the caller's deadline and tokens.
@@ -60,10 +62,8 @@ pub struct PluginContext {
     /// Set when the plugin ends: every call still in flight ends with `cancelled`.
     pub ending: Cancel,
     host: Arc<dyn Host>,
-    log_rate: Rate,
-    event_rate: Rate,
+    tally: Arc<Tally>,
     connections: Connections,
-    audit: Audit,
     memory: Arc<AtomicU64>,
 }
 
@@ -76,8 +76,13 @@ impl std::fmt::Debug for PluginContext {
 impl PluginContext {
     /// A context for a plugin that is about to be loaded.
     pub fn new(identity: &str, grants: Grants, host: Arc<dyn Host>) -> Arc<Self> {
+        let tally = Tally::new(&grants);
+        Self::counted(tally, identity, grants, host)
+    }
+
+    /// The same for a version of a plugin of which it was counted before.
+    pub fn counted(tally: Arc<Tally>, identity: &str, grants: Grants, host: Arc<dyn Host>) -> Arc<Self> {
         static SERIAL: AtomicU32 = AtomicU32::new(1);
-        let (log_rate, event_rate) = (Rate::new(grants.rates.log), Rate::new(grants.rates.event));
         Arc::new(PluginContext {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             identity: identity.to_owned(),
@@ -86,10 +91,8 @@ impl PluginContext {
             config: RwLock::new(Arc::new(Value::Null)),
             ending: Cancel::new(),
             host,
-            log_rate,
-            event_rate,
+            tally,
             connections: Connections::default(),
-            audit: Audit::default(),
             memory: Arc::default(),
         })
     }
@@ -112,6 +115,11 @@ impl PluginContext {
     /// Bytes of the linear memories of its instances, as they are counted there.
     pub fn memory(&self) -> &Arc<AtomicU64> {
         &self.memory
+    }
+
+    /// What is counted of the plugin, over all its versions.
+    pub(in crate::host) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// What the embedded HTTP client keeps open for it.
@@ -263,7 +271,7 @@ impl Caller<'_> {
 
     /// `EmitEvent` with a whole `DataEvent` as JSON.
     pub fn emit_event(&self, event: &str) -> Result<()> {
-        if self.context.event_rate.admit() == Admission::Refused {
+        if self.context.tally.event.admit() == Admission::Refused {
             let max = self.context.grants.rates.event;
             let text = format!("The plugin emits more than the {max} events a second that the policy grants (rates.event).");
             let denied = denied("event", "emit_event", "rates.event", String::new());
@@ -282,7 +290,7 @@ impl Caller<'_> {
 
     /// `Log`. Records past the policy's rate are dropped; how many, the next record of the library says.
     pub fn log(&self, level: Level, message: &str, fields: &[(String, String)]) {
-        match self.context.log_rate.admit() {
+        match self.context.tally.log.admit() {
             Admission::Refused => return,
             Admission::Admitted { refused_before: 0 } => {}
             Admission::Admitted { refused_before } => {

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
 use crate::call::{Call, Cancel, Deadline, Sink};
 use crate::error::{Error, Kind, Result};
-use crate::host::{Host, Level, LogRecord};
+use crate::host::{self, Host, Level, LogRecord};
 use crate::manifest::Manifest;
 use crate::plugin::metrics::{self, Measures};
 use crate::plugin::{Environment, Plugin};
@@ -234,7 +235,7 @@ impl Inner {
     }
 
     fn event(&self, kind: &str, plugin: &str, more: Value) {
-        self.host.event(&report::event(kind, plugin, more));
+        self.host.event(&host::event::text(kind, plugin, SystemTime::now(), &more));
     }
 
     /// Makes an entry, with its turn, unless there is one already; one that finds no place is marked so.

@@ -3,8 +3,8 @@
 //! `loading` (after the load too) → `running` → `stopping` → `stopped`, and `error`. A change is visible to every thread
 //! at once and is told to the host as an event.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
@@ -30,6 +30,7 @@ mod supervise;
 pub use calls::{Entered, Resolved};
 pub use environment::Environment;
 use generation::{Generation, Origin};
+use info::Moment;
 use metrics::{Measures, Meter};
 pub use state::State;
 use state::{Over, Shared, What};
@@ -76,16 +77,18 @@ impl Plugin {
     ) -> Result<Arc<Self>> {
         check_identity(identity)?;
         environment.check_open()?;
-        let origin = Origin { environment: environment.clone(), host, policy: policy.clone(), identity: identity.to_owned() };
+        let (tally, named) = (OnceLock::new(), identity.to_owned());
+        let origin = Origin { environment: environment.clone(), host, policy: policy.clone(), identity: named, tally };
         let shared = Arc::new(Shared::new());
         let first = Generation::load(&origin, &shared, manifest, call).map_err(|e| e.with_plugin(identity))?;
         let plugin = Arc::new(Plugin { origin, current: Swap::new(Arc::new(first)), shared, meter: Meter::default() });
         plugin.shared.log().supervision.plugin = Arc::downgrade(&plugin);
+        let loaded = plugin.shared.moment();
         if let Err(closed) = environment.add(&plugin) {
             plugin.stop_now();
             return Err(closed);
         }
-        plugin.event("loaded", None);
+        plugin.event(&loaded, "loaded", None);
         Ok(plugin)
     }
 
@@ -111,14 +114,16 @@ impl Plugin {
         let text = version.configure(config, &call.deadline)?;
         if let Err(e) = version.runner.start(&text, call) {
             self.shared.failed(&e);
-            if e.kind() != Kind::InvalidConfig && self.shared.advance(&[State::Loading], State::Error).is_ok() {
-                self.event("start_failed", Some(e.message()));
+            if e.kind() != Kind::InvalidConfig
+                && let Ok(moment) = self.shared.advance(&[State::Loading], State::Error)
+            {
+                self.event(&moment, "start_failed", Some(e.message()));
             }
             return Err(e);
         }
         self.shared.log().started = Some((Instant::now(), SystemTime::now()));
-        self.shared.advance(&[State::Loading], State::Running).map_err(|_| self.wrong_state("started").1)?;
-        self.event("started", None);
+        let moment = self.shared.advance(&[State::Loading], State::Running).map_err(|_| self.wrong_state("started").1)?;
+        self.event(&moment, "started", None);
         Ok(())
     }
 
@@ -176,13 +181,18 @@ impl Plugin {
 
     /// What there is to count of it.
     pub fn measures(&self) -> Measures {
-        let (version, visits, up) = (self.current.load(), self.current.visits(), self.state() == State::Running);
+        let (version, pool, restarts) = {
+            let log = self.shared.log();
+            let version = self.current.load();
+            let pool = version.runner.stats().map(|stats| self.meter.with_kept(stats));
+            (version, pool, u64::from(log.supervision.restarts))
+        };
+        let (visits, up) = (self.current.visits(), self.state() == State::Running);
         let memory = match version.runner.pid() {
             Some(pid) => sys::resident(pid).filter(|_| up),
             None => Some(self.shared.versions().iter().map(|version| version.memory().load(Ordering::Relaxed)).sum()),
         };
-        let (calls, in_flight, pool) = (visits.counted, visits.inside, version.runner.stats());
-        let restarts = u64::from(self.shared.log().supervision.restarts);
+        let (calls, in_flight) = (visits.counted, visits.inside);
         Measures { up, calls, in_flight, restarts, memory, pool, counts: self.meter.read() }
     }
 
@@ -194,10 +204,10 @@ impl Plugin {
     /// Refuses new calls, waits for those in flight until `drain`, ends the rest with `cancelled`. Again: waits until it is over.
     pub fn stop(&self, drain: &Deadline) -> Result<()> {
         self.check_outside("stopped", &Chain::current())?;
-        if self.shared.advance(&[State::Loading, State::Running, State::Error], State::Stopping).is_err() {
+        let Ok(moment) = self.shared.advance(&[State::Loading, State::Running, State::Error], State::Stopping) else {
             return self.wait_stopped(drain);
-        }
-        self.event("stopping", None);
+        };
+        self.event(&moment, "stopping", None);
         let over = Over(&self.shared);
         self.shared.end_coming();
         self.current.load().runner.stop(drain);
@@ -206,7 +216,7 @@ impl Plugin {
             self.shared.settled_within(Some(ENDED_WITHIN));
         }
         drop(over);
-        self.event("stopped", None);
+        self.event(&self.shared.moment(), "stopped", None);
         Ok(())
     }
 
@@ -284,8 +294,8 @@ impl Plugin {
         (state, Error::new(kind, format!("The plugin cannot be {what} in the state {:?}: {hint}{cause}.", state.name())))
     }
 
-    fn event(&self, kind: &str, cause: Option<&str>) {
-        self.tell(&info::event(kind, self.identity(), self.state(), cause));
+    fn event(&self, moment: &Moment, kind: &str, cause: Option<&str>) {
+        self.tell(&info::event(moment, kind, self.identity(), cause));
     }
 
     fn tell(&self, event: &str) {

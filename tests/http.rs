@@ -110,12 +110,22 @@ pub(crate) fn plugin(hosts: &[&str], private: &[&str]) -> Arc<PluginContext> {
     plugin_with(hosts, private, |_| ())
 }
 
+/// The same, of a host that remembers.
+pub(crate) fn plugin_of(host: &Arc<TestHost>, hosts: &[&str], private: &[&str]) -> Arc<PluginContext> {
+    PluginContext::new("p", granted(hosts, private), host.clone())
+}
+
 pub(crate) fn plugin_with(hosts: &[&str], private: &[&str], change: impl FnOnce(&mut Grants)) -> Arc<PluginContext> {
+    let mut granted = granted(hosts, private);
+    change(&mut granted);
+    PluginContext::new("p", granted, Arc::new(TestHost::default()))
+}
+
+fn granted(hosts: &[&str], private: &[&str]) -> Grants {
     let mut granted = grants();
     granted.http = hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect();
     granted.http_private = private.iter().map(|range| IpRange::parse(range).unwrap()).collect();
-    change(&mut granted);
-    PluginContext::new("p", granted, Arc::new(TestHost::default()))
+    granted
 }
 
 /// What the policy or the manifest did not grant: the rule that the error names.

@@ -53,8 +53,12 @@ fn calls_errors_times_reloads_memory_and_instances_are_counted() {
     let memory = value(&plugin, "flowplug_memory_bytes").unwrap();
     assert!(memory >= 65536 && memory.is_multiple_of(65536), "{memory}");
 
+    let made = value(&plugin, "flowplug_instances_made_total").unwrap();
+    assert!(made > 0);
     plugin.reload(bench.manifest(&module(2, ""), "", ""), &config(2), &call(), &Deadline::after(LONG)).unwrap();
     plugin.reload(bench.manifest("(module)", "", ""), b"", &call(), &Deadline::after(LONG)).unwrap_err();
+    assert!(value(&plugin, "flowplug_instances_made_total").unwrap() > made, "what the old version had counted stays");
+    assert_eq!(value(&plugin, "flowplug_instances_max"), Some(4), "what is of the new one alone");
     assert_eq!(value(&plugin, "flowplug_reloads_total"), Some(1));
     assert_eq!(value(&plugin, "flowplug_reload_failures_total"), Some(1));
     ask(&plugin, "command").unwrap();

@@ -21,9 +21,13 @@ mod support;
 #[path = "reload/tls.rs"]
 mod tls;
 
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
 use flowplug::call::Deadline;
 use flowplug::error::Kind;
 use flowplug::plugin::State;
+use serde_json::Value;
 use support::*;
 
 #[test]
@@ -122,6 +126,61 @@ fn a_function_is_found_anew_where_it_is_and_missed_where_it_is_not() {
     plugin.reload(gated, b"", &call(), &Deadline::after(LONG)).unwrap();
     let refused = plugin.enter().call_resolved(&command, b"", &call(), &mut Vec::new()).unwrap_err();
     assert_eq!(refused.kind(), Kind::NotFound, "{refused}");
+}
+
+#[test]
+fn a_server_that_was_reached_is_told_once_over_all_versions() {
+    let bench = Bench::new();
+    let url = r#"{"method":"GET","url":"http://example.com/"}"#;
+    let reach = format!(
+        r#"(data (i32.const 3000) "{}")
+        (func (export "reach") (result i64)
+            (drop (call $http (i32.const 3000) (i32.const {}) (i32.const 8192) (i32.const 4096)))
+            (call $json (i32.const 2048) (global.get $end)))"#,
+        url.replace('"', "\\22"),
+        url.len()
+    );
+    let http = r#"(import "flowbot" "http_request" (func $http (param i32 i32 i32 i32) (result i32))) (import "flowbot" "get_config""#;
+    let reaches = |number, host: &str| {
+        let wat = module(number, &reach).replace(r#"(import "flowbot" "get_config""#, http);
+        bench.manifest(&wat, "", &format!("  permissions: {{ http: [{{ host: \"{host}\" }}] }}\n"))
+    };
+    let plugin = bench.started(&reaches(1, "example.com"), 1);
+    let reached = || bench.host.audits.lock().unwrap().iter().filter(|audit| audit["target"] == "example.com:80").count();
+    for (version, host, times) in [(2, "example.com", 1), (3, "example.com", 1), (4, "*.com", 2), (5, "example.com", 2)] {
+        ask(&plugin, "reach").unwrap();
+        plugin.reload(reaches(version, host), &config(version), &call(), &Deadline::after(LONG)).unwrap();
+        ask(&plugin, "reach").unwrap();
+        assert_eq!(reached(), times, "version {version}: {:?}", bench.host.audits.lock().unwrap());
+    }
+}
+
+#[test]
+fn what_is_told_late_says_when_it_was() {
+    let bench = Bench::new();
+    let plugin = bench.load(&bench.manifest(&module(1, ""), "", ""));
+    let (told, (entered, inside), (frees, freed)) = (Arc::new(Mutex::new(Vec::new())), channel(), channel::<()>());
+    let (ours, entered, freed) = (told.clone(), Mutex::new(entered), Mutex::new(freed));
+    *bench.host.on_event.lock().unwrap() = Some(Arc::new(move |event| {
+        if event["type"] == "started" {
+            entered.lock().unwrap().send(()).unwrap();
+            freed.lock().unwrap().recv().unwrap_err();
+        }
+        ours.lock().unwrap().push(event.clone());
+    }));
+    std::thread::scope(|scope| {
+        let start = scope.spawn(|| plugin.start(&config(1), &call()));
+        inside.recv_timeout(LONG).unwrap();
+        plugin.stop(&Deadline::after(LONG)).unwrap();
+        drop(frees);
+        start.join().unwrap().unwrap();
+    });
+    let mut told = told.lock().unwrap().clone();
+    told.sort_by_key(|event| event["seq"].as_u64().unwrap());
+    let of = |event: &Value| (event["type"].as_str().unwrap().to_owned(), event["state"].as_str().unwrap().to_owned());
+    let expected = [("started", "running"), ("stopping", "stopping"), ("stopped", "stopped")];
+    assert_eq!(told.iter().map(of).collect::<Vec<_>>(), expected.map(|(kind, state)| (kind.to_owned(), state.to_owned())));
+    assert!(told.is_sorted_by_key(|event| event["time"].as_str().unwrap()), "{told:?}");
 }
 
 #[test]

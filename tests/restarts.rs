@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use flowplug::call::Deadline;
 use flowplug::error::Kind;
-use flowplug::plugin::State;
+use flowplug::plugin::{State, metrics};
 use serde_json::{Value, json};
 use support::{Bench, LONG, call, order, types};
 
@@ -46,6 +46,10 @@ fn a_plugin_that_crashed_is_back_with_its_config() {
     let health = plugin.health();
     assert_eq!((&health["restarts"], &health["state"], &health["crash"]["exit_status"]), (&json!(1), &json!("running"), &json!(3)));
     assert_eq!((plugin.vitals().restarts, bench.processes().len()), (1, 1));
+    let counted = || metrics::text([("p".to_owned(), plugin.measures())]);
+    assert!(counted().contains("flowplug_restarts_total{plugin=\"p\"} 1\n"), "{}", counted());
+    plugin.reload(plugin.manifest(), b"", &call(), &Deadline::after(LONG)).unwrap();
+    assert!(counted().contains("flowplug_restarts_total{plugin=\"p\"} 1\n"), "{}", counted());
     while bench.sockets() > 1 {
         std::thread::yield_now();
     }

@@ -20,7 +20,7 @@ use crate::ffi::request::{self, Answer, Asked, Open, flowplug_request};
 use crate::ffi::text::flowplug_str;
 use crate::ffi::threads::Threads;
 use crate::host::defaults::Defaults;
-use crate::host::{Caller, Host, HttpRequest, HttpResponse, Level, LogRecord, Telling, config, log};
+use crate::host::{Caller, Host, HttpRequest, HttpResponse, Level, LogRecord, Telling, config, event, log};
 use crate::sys;
 
 /// A registered host API.
@@ -331,16 +331,10 @@ impl Host for Callbacks {
 fn emitted(identity: &str, event: &str) -> Result<String> {
     let data: &RawValue =
         serde_json::from_str(event).map_err(|e| Error::new(Kind::InvalidArgument, format!("The event is not valid JSON: {e}.")))?;
-    let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-    let wrapped = Emitted { kind: "emitted", time: &time, plugin: identity, data };
-    serde_json::to_string(&wrapped).map_err(|e| Error::new(Kind::Internal, format!("The event could not be written: {e}.")))
+    Ok(event::text("emitted", identity, SystemTime::now(), &Emitted { data }))
 }
 
 #[derive(Serialize)]
 struct Emitted<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    time: &'a str,
-    plugin: &'a str,
     data: &'a RawValue,
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::error::{Error, Result, clean};
+use crate::host::event::text;
 use crate::host::rate::{Admission, Rate};
 use crate::host::{Caller, Level, PluginContext};
 
@@ -23,7 +24,8 @@ const SHOWN: usize = 1024;
 #[derive(Debug)]
 pub struct Audit {
     refusals: Rate,
-    reached: Mutex<HashSet<String>>,
+    /// By what rule: a later version may have another.
+    reached: Mutex<HashSet<(String, String)>>,
 }
 
 impl Default for Audit {
@@ -34,9 +36,8 @@ impl Default for Audit {
 
 /// `{"type": "audit", "time", "plugin", "audit": {"what", "target", "allowed", "rule"}}`.
 pub fn event(identity: &str, what: &str, target: &str, allowed: bool, rule: &str) -> String {
-    let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     let audit = json!({"what": what, "target": clean(target, SHOWN), "allowed": allowed, "rule": clean(rule, SHOWN)});
-    json!({"type": "audit", "time": time, "plugin": identity, "audit": audit}).to_string()
+    text("audit", identity, SystemTime::now(), &json!({ "audit": audit }))
 }
 
 /// A refusal's `details.denied`, for its error and for the event.
@@ -54,7 +55,7 @@ impl PluginContext {
 
     /// Tells of a refusal by what stands in a `denied`.
     pub fn audit_denied(&self, denied: &Value) {
-        let dropped = match self.audit.refusals.admit() {
+        let dropped = match self.tally().audit.refusals.admit() {
             Admission::Refused => return,
             Admission::Admitted { refused_before } => refused_before,
         };
@@ -62,8 +63,8 @@ impl PluginContext {
             let text = format!("{dropped} audit events of refusals were dropped: more than {REFUSALS} in a second.");
             self.log(0, Level::Warn, &text, &[]);
         }
-        let text = |name: &str| denied.get(name).and_then(Value::as_str).unwrap_or_default();
-        self.event(&event(self.identity(), text("what"), text("target"), false, text("rule")));
+        let of = |name: &str| denied.get(name).and_then(Value::as_str).unwrap_or_default();
+        self.event(&event(self.identity(), of("what"), of("target"), false, of("rule")));
     }
 
     /// Tells of the server that the plugin is about to reach, the first time. Only a URL that was checked comes here: what a
@@ -71,14 +72,13 @@ impl PluginContext {
     pub(super) fn audit_reached(&self, url: &Url) {
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return };
         let Some(pattern) = self.grants().http.iter().find(|pattern| pattern.matches(host, port)) else { return };
-        let target = format!("{host}:{port}");
+        let (target, rule) = (format!("{host}:{port}"), format!("http: [{:?}]", pattern.as_str()));
         {
-            let mut reached = self.audit.reached.lock().unwrap_or_else(PoisonError::into_inner);
-            if reached.len() >= TARGETS || !reached.insert(target.clone()) {
+            let mut reached = self.tally().audit.reached.lock().unwrap_or_else(PoisonError::into_inner);
+            if reached.len() >= TARGETS || !reached.insert((target.clone(), rule.clone())) {
                 return;
             }
         }
-        let rule = format!("http: [{:?}]", pattern.as_str());
         self.event(&event(self.identity(), "http", &target, true, &rule));
     }
 }

@@ -1,6 +1,32 @@
 //! What the library tells the embedding program: events, each a JSON object, and the schema that describes them.
 
+use std::time::SystemTime;
+
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+/// The members that every event has, and its own after them.
+#[derive(Serialize)]
+struct Event<'a, M> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    time: String,
+    plugin: &'a str,
+    #[serde(flatten)]
+    more: &'a M,
+}
+
+/// The text of an event: `{"type", "time", "plugin"}`, and the members of `more`, a struct or a JSON object.
+pub fn text<M: Serialize>(kind: &str, plugin: &str, at: SystemTime, more: &M) -> String {
+    let event = Event { kind, time: time(at), plugin, more };
+    // Nothing of it can fail to be written but a map whose keys are no text, and there is none.
+    serde_json::to_string(&event).unwrap_or_default()
+}
+
+/// A moment as events and lists have it.
+pub fn time(at: SystemTime) -> String {
+    humantime::format_rfc3339_micros(at).to_string()
+}
 
 /// A kind of event: its name, the members that it always has beside `type`, `time` and `plugin`, those that it may have, and
 /// when it comes.
@@ -9,17 +35,17 @@ type Kind = (&'static str, &'static [&'static str], &'static [&'static str], &'s
 const KINDS: [Kind; 18] = [
     ("discovered", &[], &[], "A source of a manager has a plugin that was not there before."),
     ("discover_failed", &["cause"], &[], "A source of a manager could not be read. `plugin` is empty."),
-    ("loaded", &["state"], &[], "A module is compiled, or a process has shaken hands; the plugin can be started."),
+    ("loaded", &["state", "seq"], &[], "A module is compiled, or a process has shaken hands; the plugin can be started."),
     ("load_failed", &["cause"], &["state"], "A manager could not load or start a plugin that a source has."),
-    ("started", &["state"], &[], "The plugin has its config and can be called."),
-    ("start_failed", &["state", "cause"], &[], "The plugin refused to start, or could not."),
-    ("reloaded", &["state", "provides_changed"], &["cause"], "Another version of the plugin has taken its place."),
-    ("reload_failed", &["state", "cause"], &[], "It could not; what was there before runs on, untouched."),
-    ("crashed", &["state", "cause", "crash"], &[], "A plugin's process ended and nobody had asked it to."),
-    ("restarted", &["state"], &[], "A process that ended was started again, and has its config."),
-    ("restart_failed", &["state", "cause"], &[], "It could not be; the next try is later, or there is none."),
-    ("stopping", &["state"], &["cause"], "New calls are refused; those in flight have until the drain time ends."),
-    ("stopped", &["state"], &["cause"], "Nothing of the plugin runs any more."),
+    ("started", &["state", "seq"], &[], "The plugin has its config and can be called."),
+    ("start_failed", &["state", "seq", "cause"], &[], "The plugin refused to start, or could not."),
+    ("reloaded", &["state", "seq", "provides_changed"], &["cause"], "Another version of the plugin has taken its place."),
+    ("reload_failed", &["state", "cause"], &["seq"], "It could not; what was there before runs on, untouched."),
+    ("crashed", &["state", "seq", "cause", "crash"], &[], "A plugin's process ended and nobody had asked it to."),
+    ("restarted", &["state", "seq"], &[], "A process that ended was started again, and has its config."),
+    ("restart_failed", &["state", "seq", "cause"], &[], "It could not be; the next try is later, or there is none."),
+    ("stopping", &["state", "seq"], &["cause"], "New calls are refused; those in flight have until the drain time ends."),
+    ("stopped", &["state", "seq"], &["cause"], "Nothing of the plugin runs any more."),
     ("unloaded", &["state"], &["cause"], "A manager has forgotten the plugin."),
     ("disabled", &["cause"], &["state"], "A manager, or a plugin of it, is switched off by its config."),
     ("progress", &["progress"], &[], "Work that takes time has begun, goes on, or is done: `step` says which."),
@@ -44,6 +70,11 @@ pub fn schema() -> Value {
             },
             "plugin": {"description": "The identity of the plugin; empty where it is about none.", "type": "string"},
             "state": {"description": "The state of the plugin, after it.", "enum": ["loading", "running", "stopping", "error", "stopped"]},
+            "seq": {
+                "description": "Which of this plugin's changes it is, from 1 on since it was loaded: of two, the one with the larger number happened later, in whatever order they are told.",
+                "type": "integer",
+                "minimum": 1,
+            },
             "cause": {"description": "Why, in a sentence.", "type": "string"},
             "provides_changed": {"description": "The new version provides something else than the old.", "type": "boolean"},
             "crash": {

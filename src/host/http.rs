@@ -5,6 +5,7 @@ use url::Url;
 use crate::error::{Error, Kind, Result, clean};
 use crate::host::{PluginContext, audit};
 
+pub(in crate::host) use connect::Lookups;
 pub use connect::Resolve;
 
 mod address;

@@ -1,28 +1,11 @@
-//! What a manager says of its plugins: events and the list.
+//! What a manager says of its plugins: the list.
 
-use std::time::SystemTime;
+use serde_json::{Value, json};
 
-use serde_json::{Map, Value, json};
-
+use crate::host::event::time;
 use crate::manager::Manager;
 use crate::manager::entry::Entry;
 use crate::plugin::Vitals;
-
-/// `{"type", "time", "plugin"}`, and what else there is to tell.
-pub(super) fn event(kind: &str, plugin: &str, more: Value) -> String {
-    let mut event = Map::new();
-    event.insert("type".into(), kind.into());
-    event.insert("time".into(), time(SystemTime::now()).into());
-    event.insert("plugin".into(), plugin.into());
-    if let Value::Object(more) = more {
-        event.extend(more);
-    }
-    Value::Object(event).to_string()
-}
-
-fn time(at: SystemTime) -> String {
-    humantime::format_rfc3339_micros(at).to_string()
-}
 
 impl Manager {
     /// A line of the list; asks no plugin anything.

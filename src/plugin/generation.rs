@@ -1,12 +1,13 @@
 //! One version of a plugin: what a call finds, whole. A reload makes another beside it and puts it in its place.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::call::{Call, Deadline, Sink};
 use crate::error::Result;
+use crate::host::tally::Tally;
 use crate::host::{Host, PluginContext};
 use crate::manifest::{Manifest, Restart, RuntimeKind};
 use crate::plugin::state::Shared;
@@ -20,6 +21,8 @@ pub(super) struct Origin {
     pub(super) host: Arc<dyn Host>,
     pub(super) policy: Arc<Policy>,
     pub(super) identity: String,
+    /// Made with the first version.
+    pub(super) tally: OnceLock<Arc<Tally>>,
 }
 
 impl std::fmt::Debug for Origin {
@@ -44,7 +47,7 @@ pub(super) struct Generation {
 impl Generation {
     /// Admits the manifest by the policy, then compiles the module or starts the process. `call` bounds the load.
     pub(super) fn load(origin: &Origin, shared: &Arc<Shared>, manifest: Arc<Manifest>, call: &Call) -> Result<Self> {
-        let Origin { environment, host, policy, identity } = origin;
+        let Origin { environment, host, policy, identity, tally } = origin;
         let admission = policy.check(identity, &manifest, environment.protected())?;
         let audits: Vec<String> = admission.requests().iter().map(|request| info::audit(identity, request)).collect();
         let (grants, requests) = admission.into_grants().inspect_err(|_| {
@@ -53,7 +56,8 @@ impl Generation {
             }
         })?;
         let call = Call { deadline: call.deadline.clone().at_most(grants.load_timeout), ..call.clone() };
-        let context = PluginContext::new(identity, grants, host.clone());
+        let tally = tally.get_or_init(|| Tally::new(&grants)).clone();
+        let context = PluginContext::counted(tally, identity, grants, host.clone());
         shared.enlist(&context)?;
         // Told as the plugin's own, as all that is told of it: a detached callback may hear of it when the plugin is there.
         for audit in &audits {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use crate::error::Error;
-use crate::host::PluginContext;
+use crate::host::{PluginContext, event};
 use crate::manifest::Manifest;
 use crate::plugin::State;
 use crate::policy::Request;
@@ -46,33 +46,44 @@ pub(super) fn pool(stats: &Stats) -> Value {
     })
 }
 
-/// `{"type", "time", "plugin", "state", "cause"?}`.
-pub(super) fn event(kind: &str, identity: &str, state: State, cause: Option<&str>) -> String {
-    let mut event = json!({"type": kind, "time": now(), "plugin": identity, "state": state.name()});
-    if let (Some(cause), Some(members)) = (cause, event.as_object_mut()) {
-        members.insert("cause".into(), cause.into());
+/// When something happened to the plugin: taken under the lock under which it did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// Of two, the later one's is larger.
+    pub(super) seq: u64,
+    pub(super) at: SystemTime,
+    /// Where the plugin stood from then on.
+    pub(super) state: State,
+}
+
+impl Moment {
+    /// `{"type", "time", "plugin", "state", "seq", …}`.
+    fn event(&self, kind: &str, identity: &str, more: Value) -> String {
+        let mut own = json!({"state": self.state.name(), "seq": self.seq});
+        if let (Value::Object(more), Some(members)) = (more, own.as_object_mut()) {
+            members.extend(more);
+        }
+        event::text(kind, identity, self.at, &own)
     }
-    event.to_string()
 }
 
-/// `{"type": "crashed", "time", "plugin", "state", "cause", "crash": {"exit_status"? | "signal"?, "stderr"}}`.
-pub(super) fn crashed(identity: &str, error: &Error) -> String {
-    let (state, crash) = (State::Error.name(), error.details());
-    json!({"type": "crashed", "time": now(), "plugin": identity, "state": state, "cause": error.message(), "crash": crash}).to_string()
+/// `{…, "cause"?}`.
+pub(super) fn event(moment: &Moment, kind: &str, identity: &str, cause: Option<&str>) -> String {
+    moment.event(kind, identity, cause.map_or_else(|| json!({}), |cause| json!({ "cause": cause })))
 }
 
-/// `{"type": "reloaded", "time", "plugin", "state", "provides_changed"}`.
-pub(super) fn reloaded(identity: &str, provides_changed: bool) -> String {
-    let state = State::Running.name();
-    json!({"type": "reloaded", "time": now(), "plugin": identity, "state": state, "provides_changed": provides_changed}).to_string()
+/// `{…, "cause", "crash": {"exit_status"? | "signal"?, "stderr"}}`.
+pub(super) fn crashed(moment: &Moment, identity: &str, error: &Error) -> String {
+    moment.event("crashed", identity, json!({"cause": error.message(), "crash": error.details()}))
 }
 
-/// `{"type": "audit", "time", "plugin", "audit": {"what", "target", "allowed", "rule"}}`: what became of one wish.
+/// `{…, "provides_changed"}`.
+pub(super) fn reloaded(moment: &Moment, identity: &str, provides_changed: bool) -> String {
+    moment.event("reloaded", identity, json!({ "provides_changed": provides_changed }))
+}
+
+/// `{"type": "audit", …, "audit": {"what", "target", "allowed", "rule"}}`: what became of one wish.
 pub(super) fn audit(identity: &str, request: &Request) -> String {
     let audit = json!({"what": request.what, "target": request.asked, "allowed": request.allowed(), "rule": request.rule});
-    json!({"type": "audit", "time": now(), "plugin": identity, "audit": audit}).to_string()
-}
-
-fn now() -> String {
-    humantime::format_rfc3339_micros(SystemTime::now()).to_string()
+    event::text("audit", identity, SystemTime::now(), &json!({ "audit": audit }))
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::Kind;
@@ -46,9 +47,25 @@ pub(super) struct Meter {
     took_ns: AtomicU64,
     reloads: AtomicU64,
     reloads_failed: AtomicU64,
+    /// What the pools of versions that were replaced had counted by then.
+    pools: Mutex<Stats>,
 }
 
 impl Meter {
+    /// A version with this pool was replaced; none: it has no pool.
+    pub(super) fn keep(&self, pool: Option<Stats>) {
+        if let Some(stats) = pool {
+            let counted = Stats { max: 0, idle: 0, in_use: 0, waiting: 0, ..stats };
+            let mut kept = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+            *kept = kept.and(&counted);
+        }
+    }
+
+    /// A pool with what those before it had counted.
+    pub(super) fn with_kept(&self, pool: Stats) -> Stats {
+        pool.and(&self.pools.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// A call ended with an error.
     #[cold]
     pub(super) fn failed(&self, kind: Kind) {

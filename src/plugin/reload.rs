@@ -7,6 +7,7 @@ use crate::call::{self, Call, Deadline};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::Manifest;
 use crate::plugin::generation::Generation;
+use crate::plugin::info::Moment;
 use crate::plugin::state::{Changing, Draining};
 use crate::plugin::{Plugin, State, info};
 use crate::sys::swap::Replaced;
@@ -44,17 +45,17 @@ impl Plugin {
         let config = if config.is_empty() { kept.as_bytes() } else { config };
         let ready = self.bring_up(manifest, config, call).and_then(|next| self.wait_ready(next, call));
         match ready.and_then(|next| self.exchange(next, &changing)) {
-            Ok((old, provides_changed)) => {
+            Ok((old, provides_changed, moment)) => {
                 // The drain holds up neither the next reload nor the restart of what runs now.
                 drop(changing);
                 self.meter.reloaded(true);
-                self.tell(&info::reloaded(self.identity(), provides_changed));
+                self.tell(&info::reloaded(&moment, self.identity(), provides_changed));
                 old.end(drain);
                 Ok(())
             }
             Err(e) => {
                 self.meter.reloaded(false);
-                self.event("reload_failed", Some(e.message()));
+                self.event(&self.shared.moment(), "reload_failed", Some(e.message()));
                 let message = format!("{} The plugin was not reloaded; it is as it was.", e.message());
                 Err(e.with_message(message))
             }
@@ -100,12 +101,18 @@ impl Plugin {
         }
     }
 
-    /// From here on, calls find the new version. The old one, and whether what is provided differs.
-    pub(super) fn exchange<'a>(&self, next: Generation, changing: &Changing<'a>) -> Result<(Old<'a>, bool)> {
+    /// From here on, calls find the new version. The old one, whether what is provided differs, and when it was.
+    pub(super) fn exchange<'a>(&self, next: Generation, changing: &Changing<'a>) -> Result<(Old<'a>, bool, Moment)> {
         let (serial, next) = (next.serial(), Arc::new(next));
-        let (version, draining) = changing.exchange(serial, || self.current.replace(next.clone())).inspect_err(|_| next.end())?;
+        let replace = || {
+            let old = self.current.replace(next.clone());
+            // Under the lock under which measures are taken, so that no count goes back.
+            self.meter.keep(old.runner.stats());
+            old
+        };
+        let (version, draining, moment) = changing.exchange(serial, replace).inspect_err(|_| next.end())?;
         let changed = version.manifest.provides != next.manifest.provides;
-        Ok((Old { version, _draining: draining }, changed))
+        Ok((Old { version, _draining: draining }, changed, moment))
     }
 }
 

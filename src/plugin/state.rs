@@ -8,7 +8,7 @@ use crate::call::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::host::PluginContext;
 use crate::manifest::Restart;
-use crate::plugin::info;
+use crate::plugin::info::{self, Moment};
 use crate::plugin::supervise::Supervision;
 
 /// Where a plugin stands in its life; the numbers are those of `FLOWPLUG_STATE_*`.
@@ -73,6 +73,8 @@ pub(super) struct Log {
     lost: Option<(u32, String)>,
     /// The versions that are there: the current one, one that is coming, those that are going.
     versions: Vec<Weak<PluginContext>>,
+    /// How much has been told of it.
+    told: u64,
 }
 
 impl Log {
@@ -119,7 +121,7 @@ impl Drop for Changing<'_> {
 impl<'a> Changing<'a> {
     /// Makes a version the current one by `exchange`, from where the plugin is not being stopped: then it runs, and what it
     /// replaced is drained.
-    pub(super) fn exchange<T>(&self, serial: u32, exchange: impl FnOnce() -> T) -> Result<(T, Draining<'a>)> {
+    pub(super) fn exchange<T>(&self, serial: u32, exchange: impl FnOnce() -> T) -> Result<(T, Draining<'a>, Moment)> {
         let mut log = self.0.log();
         log.check_lost(serial)?;
         if !matches!(self.0.state(), State::Running | State::Error) {
@@ -140,7 +142,7 @@ impl<'a> Changing<'a> {
             drains: log.drains + 1,
             ..std::mem::take(&mut log)
         };
-        Ok((exchanged, Draining(self.0)))
+        Ok((exchanged, Draining(self.0), self.0.moment_under(&mut log)))
     }
 }
 
@@ -158,19 +160,29 @@ impl Shared {
         State::from_number(self.state.load(Ordering::Acquire))
     }
 
+    /// This moment, to tell of; who tells of a change takes its own.
+    pub(super) fn moment(&self) -> Moment {
+        self.moment_under(&mut self.log())
+    }
+
+    fn moment_under(&self, log: &mut Log) -> Moment {
+        log.told += 1;
+        Moment { seq: log.told, at: SystemTime::now(), state: self.state() }
+    }
+
     /// Moves from one of `from` to `to`; the state found otherwise.
-    pub(super) fn advance(&self, from: &[State], to: State) -> Result<(), State> {
-        self.advance_under(&self.log(), from, to)
+    pub(super) fn advance(&self, from: &[State], to: State) -> Result<Moment, State> {
+        self.advance_under(&mut self.log(), from, to)
     }
 
     /// The same for who holds the lock: every change of the state is made under it.
-    fn advance_under(&self, _: &MutexGuard<'_, Log>, from: &[State], to: State) -> Result<(), State> {
+    fn advance_under(&self, log: &mut Log, from: &[State], to: State) -> Result<Moment, State> {
         let found = self.state();
         if !from.contains(&found) {
             return Err(found);
         }
         self.state.store(to as u8, Ordering::Release);
-        Ok(())
+        Ok(self.moment_under(log))
     }
 
     pub(super) fn log(&self) -> MutexGuard<'_, Log> {
@@ -251,13 +263,11 @@ impl Shared {
             error.message().clone_into(&mut log.last_error);
             log.crashed = true;
             let ran = log.started.filter(|_| shared.state() == State::Running).map(|(at, _)| at.elapsed());
-            if shared.advance_under(&log, &[State::Loading, State::Running], State::Error).is_err() {
-                return;
-            }
+            let Ok(moment) = shared.advance_under(&mut log, &[State::Loading, State::Running], State::Error) else { return };
             let pause = log.supervision.crashed(ran, &error, restart);
             let plugin = log.supervision.plugin.upgrade();
             drop(log);
-            context.event(&info::crashed(context.identity(), &error));
+            context.event(&info::crashed(&moment, context.identity(), &error));
             if let (Some(pause), Some(plugin)) = (pause, plugin) {
                 plugin.restart_later(context.serial(), pause);
             }
@@ -271,13 +281,13 @@ impl Shared {
     }
 
     /// A try to start it again failed; what `next` says of the next one. None if it has been stopped meanwhile.
-    pub(super) fn restart_failed<T>(&self, error: &Error, next: impl FnOnce(&mut Supervision) -> T) -> Option<T> {
+    pub(super) fn restart_failed<T>(&self, error: &Error, next: impl FnOnce(&mut Supervision) -> T) -> Option<(T, Moment)> {
         let mut log = self.log();
         if self.state() != State::Error {
             return None;
         }
         error.message().clone_into(&mut log.last_error);
-        Some(next(&mut log.supervision))
+        Some((next(&mut log.supervision), self.moment_under(&mut log)))
     }
 
     /// Begins a reload, in the place of a restart that is in progress: that one is ended, for which it waits a bounded time.
@@ -326,9 +336,10 @@ mod tests {
     #[test]
     fn a_state_advances_only_from_where_it_may() {
         let shared = Shared::new();
-        assert_eq!(shared.advance(&[State::Running], State::Stopping), Err(State::Loading));
-        shared.advance(&[State::Error, State::Loading], State::Running).unwrap();
-        assert_eq!(shared.state(), State::Running);
+        assert_eq!(shared.advance(&[State::Running], State::Stopping).unwrap_err(), State::Loading);
+        let moment = shared.advance(&[State::Error, State::Loading], State::Running).unwrap();
+        assert_eq!((shared.state(), moment.state, moment.seq), (State::Running, State::Running, 1));
+        assert_eq!(shared.moment().seq, 2);
     }
 
     #[test]

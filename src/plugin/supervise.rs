@@ -175,17 +175,18 @@ impl Plugin {
         let tried = self.bring_up(manifest, config.as_bytes(), &call).and_then(|next| self.exchange(next, &changing));
         drop(trying);
         match tried {
-            Ok((old, _)) => {
+            Ok((old, _, moment)) => {
                 drop(changing);
-                self.event("restarted", None);
+                self.event(&moment, "restarted", None);
                 // What is left of it: its folder, and calls that are about to learn that it is gone.
                 old.end(&Deadline::after(LEARNED));
             }
             // It was stopped, or a reload takes its place; where that fails, this goes on.
             Err(e) if e.kind() == Kind::Cancelled => self.restart_later(crashed, RELOADING),
             Err(e) => {
-                let Some(next) = self.shared.restart_failed(&e, |supervision| supervision.fails(version.restart()?)) else { return };
-                self.event("restart_failed", Some(e.message()));
+                let failed = self.shared.restart_failed(&e, |supervision| supervision.fails(version.restart()?));
+                let Some((next, moment)) = failed else { return };
+                self.event(&moment, "restart_failed", Some(e.message()));
                 if let Some(pause) = next {
                     self.restart_later(crashed, pause);
                 }

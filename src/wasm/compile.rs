@@ -17,7 +17,7 @@ use super::engine::Machine;
 use super::snapshot::{self, Sandbox};
 use crate::call::{self, Cancel, Deadline};
 use crate::error::{Error, Kind, Result, clean};
-use crate::host::PluginContext;
+use crate::host::{PluginContext, event};
 use crate::manifest::Snapshot;
 use crate::sys;
 
@@ -156,10 +156,8 @@ impl Order<'_> {
     /// Tells the host how far it is. The engine compiles many functions at once and does not say how many it has done, so
     /// there is a beginning and, where it succeeds, an end.
     fn progress(&self, step: &str, done: u64, total: u64) {
-        let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-        let progress = json!({"step": step, "done": done, "total": total});
-        let event = json!({"type": "progress", "time": time, "plugin": self.context.identity(), "progress": progress});
-        self.context.event(&event.to_string());
+        let progress = json!({"progress": {"step": step, "done": done, "total": total}});
+        self.context.event(&event::text("progress", self.context.identity(), SystemTime::now(), &progress));
     }
 }
 

@@ -70,12 +70,18 @@ fn lookups_that_do_not_end_are_counted_however_many_servers_a_plugin_and_plugins
     (0..8).for_each(|n| stuck.hold(&web, &first, &url(n)));
     // Past 16 servers the plugin's client is another one.
     (8..20).for_each(|n| refused(&first, n));
-    for _ in 1..16 {
+    // The first look-up of a plugin takes none of the host's 128.
+    for _ in 1..18 {
         let another = greedy();
         (0..8).for_each(|n| stuck.hold(&web, &another, &url(n)));
     }
+    let another = greedy();
+    (0..3).for_each(|n| stuck.hold(&web, &another, &url(n)));
+    refused(&another, 3);
+    // So one that does nothing wrong is looked up for, whatever others do.
     let last = greedy();
-    refused(&last, 0);
+    stuck.hold(&web, &last, &url(0));
+    refused(&last, 1);
     stuck.state.lock().unwrap().1 = true;
     stuck.changed.notify_all();
     for p in [first, last] {

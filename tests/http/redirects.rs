@@ -1,10 +1,14 @@
 //! Redirects: each is a request of its own, to be allowed like the first.
 
+use std::sync::Arc;
+
 use flowplug::error::Kind;
 use flowplug::host::HttpRequest;
+use serde_json::Value;
 
 use crate::server::{Seen, Server};
-use crate::{Web, denial, plugin};
+use crate::support::TestHost;
+use crate::{Web, denial, plugin, plugin_of};
 
 /// A server whose path says where it redirects to, and how: `/302/http://…`; anything else is the end.
 fn redirecting() -> Server {
@@ -71,6 +75,21 @@ fn what_is_allowed_is_followed_and_the_last_answer_is_the_answer() {
     assert_eq!((answer.status, answer.body.as_slice()), (302, &b"here"[..]));
     let not_modified = Server::saying("HTTP/1.1 304 Not Modified\r\nLocation: /\r\n\r\n");
     assert_eq!(web.get(&p, &not_modified.url("/")).unwrap().status, 304);
+}
+
+#[test]
+fn what_is_reached_by_a_redirect_is_audited_before_it_is_reached() {
+    let (web, server, other, refused) = (Web::new(), redirecting(), Server::plain(), Server::plain());
+    let host = Arc::new(TestHost::default());
+    let p = plugin_of(&host, &[&format!("127.0.0.1:{}", server.port()), &format!("127.0.0.1:{}", other.port())], &["127.0.0.1"]);
+    for _ in 0..2 {
+        web.get(&p, &server.url(&format!("/302/{}", other.url("/")))).unwrap();
+        web.get(&p, &server.url(&format!("/302/{}", refused.url("/")))).unwrap_err();
+    }
+    let told: Vec<Value> = host.events.lock().unwrap().iter().map(|event| serde_json::from_str(event).unwrap()).collect();
+    let targets: Vec<&str> = told.iter().map(|event| event["audit"]["target"].as_str().unwrap()).collect();
+    assert_eq!(targets, [format!("127.0.0.1:{}", other.port())], "the first server is told of where the plugin asks");
+    assert_eq!((told[0]["audit"]["allowed"].as_bool(), refused.connections()), (Some(true), 0));
 }
 
 #[test]

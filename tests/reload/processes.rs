@@ -101,7 +101,11 @@ fn a_new_process_that_crashes_is_back_while_the_old_one_drains() {
         reload.join().unwrap().unwrap();
         assert_eq!(kind_of(sleeps.join().unwrap()), Kind::Cancelled);
     });
-    assert_eq!(bench.host.types(), ["reloaded", "crashed", "restarted", "stopping", "stopped"]);
+    let events = bench.host.events();
+    let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["reloaded", "crashed", "restarted", "stopping", "stopped"]);
+    let numbers: Vec<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [3, 4, 5, 6, 7], "after what told that it was loaded and started");
 }
 
 #[test]

@@ -30,6 +30,7 @@ type EventHook = dyn Fn(&Value) + Send + Sync;
 #[derive(Default)]
 pub(crate) struct TestHost {
     events: Mutex<Vec<Value>>,
+    pub(crate) audits: Mutex<Vec<Value>>,
     pub(crate) on_config: Mutex<Option<Arc<Hook>>>,
     pub(crate) on_event: Mutex<Option<Arc<EventHook>>>,
 }
@@ -69,7 +70,9 @@ impl Host for TestHost {
     fn event(&self, event: &str) {
         event_schema::check_event(event);
         let event: Value = serde_json::from_str(event).unwrap();
-        if !matches!(event["type"].as_str(), Some("progress" | "audit")) {
+        if event["type"] == "audit" {
+            self.audits.lock().unwrap().push(event["audit"].clone());
+        } else if event["type"] != "progress" {
             self.events.lock().unwrap().push(event.clone());
             let hook = self.on_event.lock().unwrap().clone();
             if let Some(hook) = hook {

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::call::{Deadline, thread_waker, wait};
 use crate::error::{Error, Kind, Result};
-use crate::host::http::connect::{Connector, LOOKUPS, LOOKUPS_OF_HOST, Lookups, Resolve, System};
+use crate::host::http::connect::{Connector, LOOKUPS_OF_HOST, Resolve, System};
 use crate::host::http::exchange::{Answer, Hop, exchange};
 use crate::host::http::roots;
 use crate::host::{Caller, HttpRequest, HttpResponse, PluginContext};
@@ -54,16 +54,9 @@ impl std::fmt::Debug for HttpClient {
 }
 
 /// The connections of one plugin; another's grants may differ, so they are never shared.
+#[derive(Default)]
 pub struct Connections {
     kept: Mutex<Kept>,
-    /// Not with the client: its look-ups go on when it is let go.
-    lookups: Arc<Semaphore>,
-}
-
-impl Default for Connections {
-    fn default() -> Self {
-        Connections { kept: Mutex::default(), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
-    }
 }
 
 #[derive(Default)]
@@ -144,13 +137,13 @@ impl HttpClient {
         kept.secure = hop.is_secure();
         // A plugin that speaks plain HTTP needs no certificates.
         let tls = if kept.secure { self.tls.get_or_try_init(|| roots::config(None))?.clone() } else { roots::none()? };
-        let lookups = Lookups { own: plugin.connections().lookups.clone(), all: self.lookups.clone() };
+        let lookups = plugin.tally().lookups.clone();
         let client = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_EACH)
             .http1_max_buf_size(HEAD_MAX)
-            .build(Connector::new(self.resolver.clone(), lookups, tls, &plugin.grants().http_private));
+            .build(Connector::new(self.resolver.clone(), lookups, self.lookups.clone(), tls, &plugin.grants().http_private));
         Ok(kept.client.insert(client).clone())
     }
 }

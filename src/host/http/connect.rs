@@ -24,7 +24,7 @@ use crate::sys;
 
 /// Names that are looked up for one plugin at the same time: each holds a thread, for as long as the system tries.
 pub(super) const LOOKUPS: usize = 8;
-/// The same for all plugins of a host together.
+/// The same for all plugins of a host together, but for the first of each.
 pub(super) const LOOKUPS_OF_HOST: usize = 128;
 /// Addresses of one name that are tried.
 const ADDRESSES: usize = 16;
@@ -50,16 +50,30 @@ impl Resolve for System {
     }
 }
 
-/// The turns to look a name up: a plugin's own, then the host's. They outlive connectors and requests, as the threads do.
+/// A plugin's turns to look a name up. They outlive connectors and requests, as the threads do.
 #[derive(Clone, Debug)]
-pub(super) struct Lookups {
-    pub(super) own: Arc<Semaphore>,
-    pub(super) all: Arc<Semaphore>,
+pub(in crate::host) struct Lookups {
+    /// The one that it always has, whatever others do with the host's.
+    first: Arc<Semaphore>,
+    /// Those that take one of the host's, too.
+    more: Arc<Semaphore>,
+}
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Lookups { first: Arc::new(Semaphore::new(1)), more: Arc::new(Semaphore::new(LOOKUPS - 1)) }
+    }
 }
 
 impl Lookups {
-    async fn turn(self) -> Result<[OwnedSemaphorePermit; 2], AcquireError> {
-        Ok([self.own.acquire_owned().await?, self.all.acquire_owned().await?])
+    /// One of the two, whichever comes: its permits.
+    async fn turn(self, host: Arc<Semaphore>) -> Result<Vec<OwnedSemaphorePermit>, AcquireError> {
+        let more = async { Ok(vec![self.more.acquire_owned().await?, host.acquire_owned().await?]) };
+        tokio::select! {
+            biased;
+            first = self.first.acquire_owned() => Ok(vec![first?]),
+            more = more => more,
+        }
     }
 }
 
@@ -80,6 +94,7 @@ impl std::error::Error for NotPublic {}
 pub(super) struct Judge {
     resolver: Arc<dyn Resolve>,
     lookups: Lookups,
+    all: Arc<Semaphore>,
     granted: Arc<[IpRange]>,
 }
 
@@ -93,9 +108,9 @@ impl Service<Name> for Judge {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let Judge { resolver, lookups, granted } = self.clone();
+        let Judge { resolver, lookups, all, granted } = self.clone();
         Box::pin(async move {
-            let turn = lookups.turn().await?;
+            let turn = lookups.turn(all).await?;
             let (answer, found) = oneshot::channel();
             // A thread of its own: the runtime's blocking threads may all be waiting for answers such as this one.
             std::thread::Builder::new().name("flowplug-dns".to_owned()).spawn(move || {
@@ -121,9 +136,16 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(resolver: Arc<dyn Resolve>, lookups: Lookups, tls: rustls::ClientConfig, granted: &[IpRange]) -> Self {
+    /// `all`: the turns of the host.
+    pub(super) fn new(
+        resolver: Arc<dyn Resolve>,
+        lookups: Lookups,
+        all: Arc<Semaphore>,
+        tls: rustls::ClientConfig,
+        granted: &[IpRange],
+    ) -> Self {
         let granted: Arc<[IpRange]> = granted.into();
-        let judge = Judge { resolver, lookups, granted: granted.clone() };
+        let judge = Judge { resolver, lookups, all, granted: granted.clone() };
         let mut tcp = HttpConnector::new_with_resolver(judge);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);

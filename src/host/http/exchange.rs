@@ -111,6 +111,7 @@ impl Hop {
         if next.url.origin() != self.url.origin() {
             CREDENTIALS.iter().for_each(|name| drop(next.headers.remove(name)));
         }
+        plugin.audit_reached(&next.url);
         Ok(Some(next))
     }
 
