@@ -93,10 +93,17 @@
 #define FLOWPLUG_STATE_ERROR 3
 #define FLOWPLUG_STATE_STOPPED 4
 
+/* flowplug_function_runtime() */
+#define FLOWPLUG_RUNTIME_WASM 0
+#define FLOWPLUG_RUNTIME_GRPC 1
+
 /* flowplug_call_options.timeout_ns: no bound of the caller's; the manifest's and the policy's hold. */
 #define FLOWPLUG_NO_TIMEOUT UINT64_MAX
 /* flowplug_call_options.flags: only the UTF-8 and the envelope of a result are checked: for who parses it anyway. */
 #define FLOWPLUG_CALL_TRUST_JSON 1
+/* flowplug_completion.flags: done and destroy never wait, and of the library call nothing but what reads and frees a result and an error.
+   They may then run on any of its threads, without the detour by one that may wait. */
+#define FLOWPLUG_COMPLETION_QUICK 1
 
 /* A flowplug_str of a string literal, in an expression. */
 #ifdef __cplusplus
@@ -117,7 +124,7 @@
 
 /* Initial values of the structs that may grow: the size, and every member spelled out. */
 #define FLOWPLUG_CALL_OPTIONS_INIT {sizeof(flowplug_call_options), 0, 0, 0, 0, 0, {NULL, 0}}
-#define FLOWPLUG_COMPLETION_INIT {sizeof(flowplug_completion), NULL, NULL, NULL}
+#define FLOWPLUG_COMPLETION_INIT {sizeof(flowplug_completion), NULL, NULL, NULL, 0}
 #define FLOWPLUG_HOST_API_INIT \
   {sizeof(flowplug_host_api), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 #define FLOWPLUG_HOST_OPTIONS_INIT {sizeof(flowplug_host_options), {NULL, 0}, NULL}
@@ -347,6 +354,8 @@ typedef struct flowplug_completion {
   void (*done)(void *user_data, flowplug_status status, struct flowplug_bytes *result, struct flowplug_error *error);
   // Runs exactly once, after done; also where the function fails. May be NULL.
   void (*destroy)(void *user_data);
+  // FLOWPLUG_COMPLETION_QUICK, or 0.
+  uint64_t flags;
 } flowplug_completion;
 
 #ifdef __cplusplus
@@ -475,6 +484,15 @@ flowplug_status flowplug_function_call(struct flowplug_function *function,
                                        size_t cap,
                                        struct flowplug_bytes *out,
                                        struct flowplug_error **error);
+
+// Which runtime answers the function's calls at this moment: FLOWPLUG_RUNTIME_WASM, on the thread that calls, or
+// FLOWPLUG_RUNTIME_GRPC, in a process, which the thread waits for; -1 for NULL. A reload may change it.
+//
+// Thread safety: any thread.
+//
+// Contract:
+// `function` is NULL or live.
+int32_t flowplug_function_runtime(const struct flowplug_function *function);
 
 // Ends a function; NULL does nothing. Calls in progress go on.
 //

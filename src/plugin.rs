@@ -3,7 +3,7 @@
 //! `loading` (after the load too) → `running` → `stopping` → `stopped`, and `error`. A change is visible to every thread
 //! at once and is told to the host as an event.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -44,6 +44,8 @@ pub struct Plugin {
     origin: Origin,
     /// The version that calls find.
     current: Swap<Generation>,
+    /// Whether that version is a process: for who asks before each call.
+    process: AtomicBool,
     shared: Arc<Shared>,
     meter: Meter,
 }
@@ -81,7 +83,8 @@ impl Plugin {
         let origin = Origin { environment: environment.clone(), host, policy: policy.clone(), identity: named, tally };
         let shared = Arc::new(Shared::new());
         let first = Generation::load(&origin, &shared, manifest, call).map_err(|e| e.with_plugin(identity))?;
-        let plugin = Arc::new(Plugin { origin, current: Swap::new(Arc::new(first)), shared, meter: Meter::default() });
+        let process = AtomicBool::new(first.is_process());
+        let plugin = Arc::new(Plugin { origin, current: Swap::new(Arc::new(first)), process, shared, meter: Meter::default() });
         plugin.shared.log().supervision.plugin = Arc::downgrade(&plugin);
         let loaded = plugin.shared.moment();
         if let Err(closed) = environment.add(&plugin) {
@@ -153,6 +156,12 @@ impl Plugin {
     /// Where it stands.
     pub fn state(&self) -> State {
         self.shared.state()
+    }
+
+    /// Whether calls are answered by a process, which their threads wait for; while it is reloaded, either may be told.
+    #[inline]
+    pub fn is_process(&self) -> bool {
+        self.process.load(Ordering::Relaxed)
     }
 
     /// Who it is.

@@ -49,15 +49,43 @@ func compareGRPC(ctx context.Context, payload json.RawMessage) error {
 	}
 	defer endOurs()
 	ways := []way{{"go-plugin's own client", theirs}, {"Runner.Call, a context that can end", ours}}
-	medians, err := measure(ways, content)
-	if err != nil {
-		return err
-	}
 	fmt.Printf("\nGo: a command of %d B to a Go plugin on go-plugin\n", len(content))
-	for i, w := range ways {
-		fmt.Printf("  %-42s %9.1f µs   %5.2f times go-plugin's speed\n", w.name, medians[i]/1e3, medians[0]/medians[i])
+	for _, callers := range []int{1, 8, 64, 1000} {
+		medians, err := measureCallers(ways, content, callers)
+		if err != nil {
+			return err
+		}
+		for i, w := range ways {
+			fmt.Printf("  %4d goroutines, %-38s %7.1f µs a call   %5.2f times go-plugin's speed\n", callers, w.name, medians[i]/1e3, medians[0]/medians[i])
+		}
 	}
 	return nil
+}
+
+// measureCallers is measure for goroutines that call side by side: how soon one answer follows another.
+func measureCallers(ways []way, params json.RawMessage, callers int) ([]float64, error) {
+	const ofRound, rounds = 200, 101
+	each := max(ofRound/callers, 1)
+	times := make([][]float64, len(ways))
+	for range rounds {
+		for i, w := range ways {
+			ended := make(chan error, callers)
+			since := time.Now()
+			for range callers {
+				go func() {
+					_, err := timed(w.echo, params, each)
+					ended <- err
+				}()
+			}
+			for range callers {
+				if err := <-ended; err != nil {
+					return nil, fmt.Errorf("%s: %w", w.name, err)
+				}
+			}
+			times[i] = append(times[i], float64(time.Since(since).Nanoseconds())/float64(callers*each))
+		}
+	}
+	return mediansOf(times), nil
 }
 
 func goPluginWay(ctx context.Context) (echo, func(), error) {

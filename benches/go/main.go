@@ -163,12 +163,17 @@ func measure(ways []way, params json.RawMessage) ([]float64, error) {
 			times[i] = append(times[i], float64(took.Nanoseconds())/float64(counts[i]))
 		}
 	}
-	medians := make([]float64, len(ways))
-	for i := range ways {
-		slices.Sort(times[i])
-		medians[i] = times[i][len(times[i])/2]
+	return mediansOf(times), nil
+}
+
+// mediansOf sorts what rounds took, and is the middle of each.
+func mediansOf(times [][]float64) []float64 {
+	medians := make([]float64, len(times))
+	for i, of := range times {
+		slices.Sort(of)
+		medians[i] = of[len(of)/2]
 	}
-	return medians, nil
+	return medians
 }
 
 // calibrated is how many calls a round takes. The best of some tries counts: one that was interrupted says nothing.

@@ -33,24 +33,10 @@ func flowplugGoDestroy(user C.uintptr_t) {
 //export flowplugGoDropped
 func flowplugGoDropped(user C.uintptr_t, request C.uint64_t) { targetOf(user).drop(uint64(request)) }
 
-//export flowplugGoDone
-func flowplugGoDone(user C.uintptr_t, status C.flowplug_status, result *C.flowplug_bytes, failure *C.flowplug_error) {
-	forceGC()
-	f := frameByID(uint32(user))
-	if status == C.FLOWPLUG_OK {
-		f.result = copied(unsafe.Pointer(result.ptr), result.len)
-		C.flowplug_bytes_free(result)
-	} else {
-		f.err = takeError(status, failure)
-	}
-	f.wake <- struct{}{}
-}
-
 //export flowplugGoLog
 func flowplugGoLog(user C.uintptr_t, r *C.flowplug_log_record) {
 	t := targetOf(user)
-	parent, _, _ := contextByTag(uint64(r.tag))
-	ctx := context.WithValue(parent, hostCallKey{}, &hostCall{identity: text(r.plugin), target: t})
+	ctx := context.WithValue(contextByTag(uint64(r.tag)), hostCallKey{}, &hostCall{identity: text(r.plugin), target: t})
 	level := levels[min(max(int(r.level), 0), len(levels)-1)]
 	t.record(ctx, level, text(r.message), pairs(r.fields, r.fields_len))
 }
@@ -66,13 +52,13 @@ func flowplugGoEvent(user C.uintptr_t, ptr *C.char, n C.size_t) {
 }
 
 // flowplugGoRequest serves what a plugin asks, on the thread that the library calls from: for a wasm plugin the one that
-// called it, so that the answer is there when this returns.
+// called it, so that the answer is there when this returns; for others one of the library's, which are bounded in number.
 //
 //export flowplugGoRequest
 func flowplugGoRequest(user C.uintptr_t, r *C.fp_request) {
 	t := targetOf(user)
 	request := uint64(r.number)
-	parent, inline, nested := contextByTag(uint64(r.caller.tag))
+	parent := contextByTag(uint64(r.caller.tag))
 	call := &hostCall{identity: text(r.caller.plugin), function: text(r.caller.function), target: t, request: request}
 	call.open.Store(true)
 	ctx := context.WithValue(parent, hostCallKey{}, call)
@@ -85,7 +71,7 @@ func flowplugGoRequest(user C.uintptr_t, r *C.fp_request) {
 	defer cancel()
 	t.begin(request, cancel)
 	defer t.end(request)
-	answer := t.bounded(ctx, inline || nested, request, func() func() { return t.answer(ctx, r) })
+	answer := t.served(request, func() func() { return t.answer(ctx, r) })
 	// From here on nothing may go on behalf of the request.
 	call.open.Store(false)
 	if parent.Err() != nil {
@@ -94,17 +80,8 @@ func flowplugGoRequest(user C.uintptr_t, r *C.fp_request) {
 	answer()
 }
 
-// bounded runs serve when one of the slots is free; a plugin that floods the program waits, within its deadline. What is
-// bounded by the program's own calls needs no slot, and a nested request that took one could wait for those it is nested in.
-func (t *target) bounded(ctx context.Context, free bool, request uint64, serve func() func()) (answer func()) {
-	if !free {
-		select {
-		case t.slots <- struct{}{}:
-			defer func() { <-t.slots }()
-		case <-ctx.Done():
-			return func() { fail(request, StatusBusy, "The host serves too many requests at once; try again.") }
-		}
-	}
+// served runs serve; a panic there is the end of the request, and not of the program.
+func (t *target) served(request uint64, serve func() func()) (answer func()) {
 	defer func() {
 		if p := recover(); p != nil {
 			t.report("a method of the HostAPI", p)

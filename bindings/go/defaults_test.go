@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -97,6 +98,9 @@ func TestMetrics(t *testing.T) {
 	if err := h.Metrics(&text); err != nil {
 		t.Fatal(err)
 	}
+	// Collected, they would be counted no longer.
+	runtime.KeepAlive(wasm)
+	runtime.KeepAlive(grpc)
 	for _, want := range []string{
 		"flowplug_plugin_up{plugin=\"m/wasm\"} 1\n",
 		"flowplug_calls_in_flight{plugin=\"m/grpc\"} 0\n",

@@ -83,7 +83,7 @@ func TestDetachedMethodsServeCallsRecordsAndNestedCalls(t *testing.T) {
 
 // A request can be dropped before its method has come so far as to hear of it.
 func TestARequestThatIsDroppedEarlyEnds(t *testing.T) {
-	target := newTarget(nil, nil, nil, nil)
+	target := newTarget(nil, nil, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	target.drop(7)
 	target.begin(8, cancel)

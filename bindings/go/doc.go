@@ -19,9 +19,11 @@
 //
 // # Calls and contexts
 //
-// A call of a wasm plugin runs on the calling goroutine's own thread; a call of a gRPC
-// plugin holds a goroutine and no thread while it waits. The methods that gRPC plugins ask for
-// run on threads of the library, 64 of a [Host] at once. The context of a call ends it: errors.Is(err,
+// A call of a wasm plugin runs on the calling goroutine's own thread, and so does a call of a
+// gRPC plugin while few of these are under way in the program. Beyond them a goroutine waits
+// for its answer and holds no thread, so that thousands may wait. The methods that gRPC plugins
+// ask for run on threads of the library, 256 of a [Host] at once, 32 of them for one plugin; they
+// may make calls of their own. The context of a call ends it: errors.Is(err,
 // context.DeadlineExceeded) or context.Canceled then holds. A bound that the manifest or
 // the policy sets is [ErrTimeout] and neither of the two.
 //

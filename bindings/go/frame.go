@@ -34,18 +34,14 @@ type frame struct {
 	fire  func()
 	stop  func() bool
 
-	// wake, result and err carry the answer of an asynchronous call.
-	wake   chan struct{}
-	result []byte
-	err    *Error
+	// ended tells of the end of a call that no thread waited for.
+	ended chan struct{}
 
 	// Written by the call under mu, read by callbacks.
-	mu     sync.Mutex
-	turn   uint32 // counts the contexts that the frame served
-	ctx    context.Context
-	inline bool // host calls come on the caller's own thread
-	nested bool
-	fired  bool // the token was, by a callback
+	mu    sync.Mutex
+	turn  uint32 // counts the contexts that the frame served
+	ctx   context.Context
+	fired bool // the token was, by a callback
 }
 
 // lease is the right to use a frame. Idle ones wait in a pool, which costs a call no lock; when the collector
@@ -61,8 +57,8 @@ var (
 	}
 )
 
-// takeFrame returns a frame for a call whose context is ctx. inline says that its host calls come on this thread.
-func takeFrame(ctx context.Context, inline bool) (*frame, error) {
+// takeFrame returns a frame for a call whose context is ctx.
+func takeFrame(ctx context.Context) (*frame, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, contextEnded(err)
 	}
@@ -74,7 +70,7 @@ func takeFrame(ctx context.Context, inline bool) (*frame, error) {
 	}
 	f := l.frame
 	f.lease = l
-	if err := f.arm(ctx, inline); err != nil {
+	if err := f.arm(ctx); err != nil {
 		f.giveBack()
 		return nil, err
 	}
@@ -95,7 +91,7 @@ func freeFrame() *frame {
 		frames.free = frames.free[:n-1]
 		return f
 	}
-	f := &frame{c: C.fp_call_new(), wake: make(chan struct{}, 1), ctx: context.Background()}
+	f := &frame{c: C.fp_call_new(), ended: make(chan struct{}, 1), ctx: context.Background()}
 	if f.c == nil {
 		panic("flowplug: no memory for a call")
 	}
@@ -105,6 +101,7 @@ func freeFrame() *frame {
 		all = *known
 	}
 	f.id = uint32(len(all)) + 1
+	f.c.id = C.uint32_t(f.id)
 	// Readers hold the old slice; append never writes what they can see.
 	all = append(all, f)
 	frames.all.Store(&all)
@@ -119,7 +116,7 @@ func (f *frame) grow(n int) {
 }
 
 // arm sets the options of a call: deadline, cancel token, parent, and the tag by which callbacks find ctx.
-func (f *frame) arm(ctx context.Context, inline bool) error {
+func (f *frame) arm(ctx context.Context) error {
 	o := &f.c.options
 	o.timeout_ns, o.cancel, o.parent, o.flags = 0, 0, 0, 0
 	if at, ok := ctx.Deadline(); ok {
@@ -135,10 +132,10 @@ func (f *frame) arm(ctx context.Context, inline bool) error {
 		}
 	}
 	// From one call without a context of its own to the next nothing changes for callbacks.
-	if background := context.Background(); ctx != background || f.ctx != background || f.inline != inline || f.turn == 0 {
+	if background := context.Background(); ctx != background || f.ctx != background || f.turn == 0 {
 		f.mu.Lock()
 		f.turn++
-		f.ctx, f.inline, f.nested = ctx, inline, o.parent != 0
+		f.ctx = ctx
 		f.mu.Unlock()
 		o.tag = C.uint64_t(f.turn)<<32 | C.uint64_t(f.id)
 	}
@@ -168,7 +165,7 @@ func (f *frame) giveBack() {
 		spent := f.stop != nil && !f.stop()
 		f.mu.Lock()
 		spent = spent || f.fired
-		f.ctx, f.nested, f.fired = background, false, false
+		f.ctx, f.fired = background, false
 		f.mu.Unlock()
 		f.stop = nil
 		if spent {
@@ -198,7 +195,7 @@ func fireByTag(tag uint64) {
 	}
 }
 
-// frameByID returns the frame of a completion.
+// frameByID returns the frame of a call that is under way.
 func frameByID(id uint32) *frame { return (*frames.all.Load())[id-1] }
 
 func frameByTag(tag uint64) *frame {
@@ -209,19 +206,18 @@ func frameByTag(tag uint64) *frame {
 	return (*all)[id-1]
 }
 
-// contextByTag returns the context of the call with this tag, whether its host calls come on the caller's thread, and whether it is
-// nested in another. Once the call has ended, and for no tag, it is the background.
-func contextByTag(tag uint64) (ctx context.Context, inline, nested bool) {
+// contextByTag returns the context of the call with this tag. Once the call has ended, and for no tag, it is the background.
+func contextByTag(tag uint64) context.Context {
 	f := frameByTag(tag)
 	if f == nil {
-		return context.Background(), false, false
+		return context.Background()
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.turn != uint32(tag>>32) {
-		return context.Background(), false, false
+		return context.Background()
 	}
-	return f.ctx, f.inline, f.nested
+	return f.ctx
 }
 
 // take copies the result out, the one copy on its way, and frees it if it was not in the frame's buffer.

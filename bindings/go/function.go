@@ -32,7 +32,7 @@ func (r *Runner) Function(name string, opts ...FunctionOption) (*Function, error
 		return nil, err
 	}
 	defer p.release()
-	f, err := takeFrame(context.Background(), true)
+	f, err := takeFrame(context.Background())
 	if err != nil {
 		return nil, err
 	}
@@ -59,14 +59,11 @@ func (fn *Function) Close() error {
 // text in PluginMessage, [ErrTimeout], [ErrCancelled], [ErrBusy], [ErrTrap] and others; errors.Is(err,
 // context.DeadlineExceeded) or context.Canceled if ctx ended the call.
 func (fn *Function) Call(ctx context.Context, params json.RawMessage) (json.RawMessage, error) {
-	if fn.runner.async.Load() {
-		return fn.runner.callAsync(ctx, fn.name, params)
-	}
 	if !fn.handle.acquire() {
 		return nil, fn.runner.wrongState("the Function is closed")
 	}
 	defer fn.handle.release()
-	f, err := takeFrame(ctx, true)
+	f, err := takeFrame(ctx)
 	if err != nil {
 		return nil, fn.named(err)
 	}
@@ -77,12 +74,16 @@ func (fn *Function) Call(ctx context.Context, params json.RawMessage) (json.RawM
 		f.c.options.flags = C.FLOWPLUG_CALL_TRUST_JSON
 	}
 	ptr, n := chars(params)
-	if status := C.fp_function_call(C.uintptr_t(uintptr(fn.handle.ptr)), ptr, n, C.uintptr_t(uintptr(unsafe.Pointer(f.c)))); status != C.FLOWPLUG_OK {
+	switch status := C.fp_function_call(C.uintptr_t(uintptr(fn.handle.ptr)), ptr, n, C.uintptr_t(uintptr(unsafe.Pointer(f.c)))); status {
+	case C.FLOWPLUG_OK:
+		result := f.take()
+		f.makeRoom(len(result))
+		return result, nil
+	case C.FP_NO_THREAD:
+		return fn.runner.callWithoutThread(ctx, f, fn.name, params)
+	default:
 		return nil, f.failed(ctx, f.error(status))
 	}
-	result := f.take()
-	f.makeRoom(len(result))
-	return result, nil
 }
 
 func (fn *Function) named(err error) error {
@@ -93,12 +94,8 @@ func (fn *Function) named(err error) error {
 	return err
 }
 
-// Call calls a function of the plugin by its name, as [Function.Call] does. A call of a gRPC plugin is completed on one of the
-// host's 64 threads: see the package's notes on calls before a method of a HostAPI waits for one.
+// Call calls a function of the plugin by its name, as [Function.Call] does.
 func (r *Runner) Call(ctx context.Context, function string, params json.RawMessage) (json.RawMessage, error) {
-	if r.async.Load() {
-		return r.callAsync(ctx, function, params)
-	}
 	if known := r.functions.Load(); known != nil {
 		if fn := (*known)[function]; fn != nil {
 			return fn.Call(ctx, params)
@@ -106,7 +103,7 @@ func (r *Runner) Call(ctx context.Context, function string, params json.RawMessa
 	}
 	fn, err := r.Function(function)
 	if err != nil {
-		return nil, err
+		return r.callUnresolved(ctx, function, params)
 	}
 	if !r.cache(fn) {
 		defer fn.handle.close()
@@ -134,31 +131,36 @@ func (r *Runner) cache(fn *Function) bool {
 	return true
 }
 
-// callAsync calls a function of a process: the goroutine waits, no thread does.
-func (r *Runner) callAsync(ctx context.Context, function string, params []byte) (json.RawMessage, error) {
+// callUnresolved has the library refuse the call: it counts those too.
+func (r *Runner) callUnresolved(ctx context.Context, function string, params []byte) (json.RawMessage, error) {
+	f, err := takeFrame(ctx)
+	if err != nil {
+		return nil, r.named(err)
+	}
+	defer f.giveBack()
+	return r.callWithoutThread(ctx, f, function, params)
+}
+
+// callWithoutThread makes a call for which the goroutine waits, and no thread does.
+func (r *Runner) callWithoutThread(ctx context.Context, f *frame, function string, params []byte) (json.RawMessage, error) {
 	p, err := r.acquire()
 	if err != nil {
 		return nil, err
 	}
 	defer p.release()
-	f, err := takeFrame(ctx, false)
-	if err != nil {
+	if err := tellEnded(); err != nil {
 		return nil, r.named(err)
 	}
-	defer f.giveBack()
 	name, nameLen := charsOf(function)
 	ptr, n := chars(params)
-	status := C.fp_plugin_call_async(p.ptr, name, nameLen, ptr, n, C.uintptr_t(f.id), f.c)
-	if status != C.FLOWPLUG_OK {
+	if status := C.fp_plugin_call_async(p.ptr, name, nameLen, ptr, n, f.c); status != C.FLOWPLUG_OK {
 		return nil, f.failed(ctx, f.error(status))
 	}
 	// The library completes every call that it accepted, at its deadline or its cancel at the latest.
-	<-f.wake
+	<-f.ended
 	runtime.KeepAlive(r)
-	result, failure := f.result, f.err
-	f.result, f.err = nil, nil
-	if failure != nil {
-		return nil, f.failed(ctx, failure)
+	if status := f.c.status; status != C.FLOWPLUG_OK {
+		return nil, f.failed(ctx, f.error(status))
 	}
-	return result, nil
+	return f.take(), nil
 }

@@ -18,7 +18,7 @@ import (
 // may have any number of them.
 type Host struct {
 	handle *handle
-	// target is what callbacks reach; a Runner with a HostAPI of its own takes the logger and the bound from it.
+	// target is what callbacks reach; a Runner with a HostAPI of its own takes the logger from it.
 	target *target
 }
 
@@ -37,12 +37,12 @@ func NewHost(opts ...HostOption) (*Host, error) {
 	if err != nil {
 		return nil, &Error{Status: StatusInvalidArgument, Message: "The host's options cannot be written as JSON: " + err.Error()}
 	}
-	f, err := takeFrame(context.Background(), true)
+	f, err := takeFrame(context.Background())
 	if err != nil {
 		return nil, err
 	}
 	defer f.giveBack()
-	t := newTarget(o.api, o.logger, o.events, make(chan struct{}, maxHostCalls))
+	t := newTarget(o.api, o.logger, o.events)
 	user, api := t.register()
 	ptr, n := chars(config)
 	if status := C.fp_host_new(ptr, n, user, api, f.c); status != C.FLOWPLUG_OK {
@@ -81,7 +81,7 @@ func (h *Host) Close() error {
 		return nil
 	}
 	defer h.handle.release()
-	f, err := takeFrame(context.Background(), true)
+	f, err := takeFrame(context.Background())
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (h *Host) Admit(identity string, m *Manifest, opts ...RunnerOption) (*Admis
 		return nil, r.wrongState("the Host is closed")
 	}
 	defer h.handle.release()
-	f, err := takeFrame(context.Background(), true)
+	f, err := takeFrame(context.Background())
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (h *Host) Metrics(w io.Writer) error {
 		return &Error{Status: StatusInvalidState, Message: "The Host is closed."}
 	}
 	defer h.handle.release()
-	f, err := takeFrame(context.Background(), true)
+	f, err := takeFrame(context.Background())
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 
 // libManifest has the library read a manifest, from path if there is one, else from data.
 func libManifest(data []byte, path, baseDir string, strict bool) (text []byte, warnings []string, err error) {
-	f, err := takeFrame(context.Background(), true)
+	f, err := takeFrame(context.Background())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -70,7 +70,7 @@ func (f *frame) ofManifest(m *Manifest) (unsafe.Pointer, error) {
 }
 
 func libValidateConfig(manifest, config []byte) error {
-	f, err := takeFrame(context.Background(), true)
+	f, err := takeFrame(context.Background())
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func libValidateConfig(manifest, config []byte) error {
 }
 
 func libFillConfig(manifest, config []byte) ([]byte, error) {
-	f, err := takeFrame(context.Background(), true)
+	f, err := takeFrame(context.Background())
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func PolicySchema() json.RawMessage { return json.RawMessage(C.GoString(C.flowpl
 
 // libHTTPCheck asks whether a request of a plugin may go to url.
 func libHTTPCheck(request uint64, url string) error {
-	f, err := takeFrame(context.Background(), true)
+	f, err := takeFrame(context.Background())
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func newManagerHandle(h *Host, config *PluginConfig) (*handle, error) {
 		return nil, &Error{Status: StatusInvalidState, Message: "The Host is closed; make a new one."}
 	}
 	defer h.handle.release()
-	f, err := takeFrame(context.Background(), false)
+	f, err := takeFrame(context.Background())
 	if err != nil {
 		return nil, err
 	}
@@ -164,12 +164,6 @@ func (m *Manager) Get(identity string) (*Runner, bool) {
 			return err
 		}
 		p := newHandle(f.c.handle, func(p unsafe.Pointer) { C.fp_plugin_free(p) })
-		info, err := f.info(p.ptr)
-		if err != nil {
-			p.close()
-			return err
-		}
-		r.async.Store(info.Runtime == RuntimeGRPC)
 		r.plugin.Store(p)
 		runtime.AddCleanup(r, (*handle).close, p)
 		return nil
@@ -226,8 +220,7 @@ func (m *Manager) with(ctx context.Context, call func(*frame, unsafe.Pointer) er
 		return &Error{Status: StatusInvalidState, Message: "The Manager is closed; make a new one."}
 	}
 	defer h.release()
-	// Host calls come on threads of the library: plugins are started there.
-	f, err := takeFrame(ctx, false)
+	f, err := takeFrame(ctx)
 	if err != nil {
 		return err
 	}

@@ -25,12 +25,10 @@ type Runner struct {
 	identity string
 	options  runnerOptions
 
-	mu      sync.Mutex // guards closed, loading, and changes of plugin and functions
-	closed  bool
-	loading bool
-	plugin  atomic.Pointer[handle] // nil before Load
-	// async says that calls go to a process, which is waited for without a thread.
-	async     atomic.Bool
+	mu        sync.Mutex // guards closed, loading, and changes of plugin and functions
+	closed    bool
+	loading   bool
+	plugin    atomic.Pointer[handle] // nil before Load
 	functions atomic.Pointer[map[string]*Function]
 }
 
@@ -52,7 +50,6 @@ func (r *Runner) Load(ctx context.Context, m *Manifest) (*PluginInfo, error) {
 		p.close()
 		return nil, r.wrongState("the Runner was closed meanwhile")
 	}
-	r.async.Store(info.Runtime == RuntimeGRPC)
 	r.plugin.Store(p)
 	runtime.AddCleanup(r, (*handle).close, p)
 	return info, nil
@@ -78,7 +75,7 @@ func (r *Runner) load(ctx context.Context, m *Manifest) (*handle, *PluginInfo, e
 		return nil, nil, r.wrongState("the Host is closed")
 	}
 	defer r.host.handle.release()
-	f, err := takeFrame(ctx, m == nil || m.Runtime != RuntimeGRPC)
+	f, err := takeFrame(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -92,7 +89,7 @@ func (r *Runner) load(ctx context.Context, m *Manifest) (*handle, *PluginInfo, e
 	var api C.uint32_t
 	if own := r.options.api; own != nil {
 		of := r.host.target
-		user, api = newTarget(own, of.logger, nil, of.slots).register()
+		user, api = newTarget(own, of.logger, nil).register()
 	}
 	id, idLen := charsOf(r.identity)
 	text, textLen := chars(policy)
@@ -154,11 +151,7 @@ func (r *Runner) Reload(ctx context.Context, m *Manifest, config json.RawMessage
 		}
 		defer C.fp_manifest_free(manifest)
 		ptr, n := chars(config)
-		if err := f.check(C.fp_plugin_reload(plugin, manifest, ptr, n, f.c)); err != nil {
-			return err
-		}
-		r.async.Store(m.Runtime == RuntimeGRPC)
-		return nil
+		return f.check(C.fp_plugin_reload(plugin, manifest, ptr, n, f.c))
 	})
 }
 
@@ -217,7 +210,7 @@ func (r *Runner) with(ctx context.Context, call func(*frame, unsafe.Pointer) err
 		return err
 	}
 	defer p.release()
-	f, err := takeFrame(ctx, !r.async.Load())
+	f, err := takeFrame(ctx)
 	if err != nil {
 		return r.named(err)
 	}

@@ -3,7 +3,8 @@
 #include "shim.h"
 #include "_cgo_export.h"
 
-#include <string.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
 
 static flowplug_str str(const char *ptr, size_t len) {
   flowplug_str s = {ptr, len};
@@ -148,15 +149,39 @@ flowplug_status fp_plugin_start(void *plugin, const char *config, size_t len, fp
   return flowplug_plugin_start(plugin, str(config, len), &c->options, &c->error);
 }
 
+/* Calls of processes that are under way, of all hosts. While they are few, each holds the thread that makes it, which is the quick way. Goroutines
+   beyond wait without one: Go's scheduler is late to notice a thread that waits in C, and its runtime ends a program that has 10,000. */
+#define MAX_WAITING 4
+static atomic_int under_way;
+
+/* Calls that ended, and the descriptor that tells of the first of them. */
+static _Atomic(fp_call *) ended;
+static int ended_fd = -1;
+
+int fp_ended_fd(void) { return ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+fp_call *fp_ended(void) { return atomic_exchange(&ended, NULL); }
+
 static void done(void *user, flowplug_status status, flowplug_bytes *result, flowplug_error *error) {
-  flowplugGoDone((uintptr_t)user, status, result, error);
+  fp_call *c = user, *before = atomic_load(&ended);
+  atomic_fetch_sub(&under_way, 1);
+  c->status = status;
+  c->out = *result;
+  c->error = error;
+  do c->next = before;
+  while (!atomic_compare_exchange_weak(&ended, &before, c));
+  /* It counts, and cannot be full. */
+  if (before == NULL) (void)eventfd_write(ended_fd, 1);
 }
 
-flowplug_status fp_plugin_call_async(void *plugin, const char *name, size_t name_len, const char *params, size_t len, uintptr_t user, fp_call *c) {
+flowplug_status fp_plugin_call_async(void *plugin, const char *name, size_t name_len, const char *params, size_t len, fp_call *c) {
   flowplug_completion completion = FLOWPLUG_COMPLETION_INIT;
-  completion.user_data = (void *)user;
+  completion.user_data = c;
   completion.done = done;
-  return flowplug_plugin_call_async(plugin, str(name, name_len), str(params, len), &c->options, &completion, &c->error);
+  completion.flags = FLOWPLUG_COMPLETION_QUICK;
+  atomic_fetch_add(&under_way, 1);
+  flowplug_status status = flowplug_plugin_call_async(plugin, str(name, name_len), str(params, len), &c->options, &completion, &c->error);
+  if (status != FLOWPLUG_OK) atomic_fetch_sub(&under_way, 1);
+  return status;
 }
 
 flowplug_status fp_plugin_health(void *plugin, fp_call *c) { return flowplug_plugin_health(plugin, &c->options, &c->out, &c->error); }
@@ -178,7 +203,15 @@ flowplug_status fp_function_new(void *plugin, const char *name, size_t len, fp_c
 
 flowplug_status fp_function_call(uintptr_t function, const char *params, size_t len, uintptr_t call) {
   fp_call *c = (fp_call *)call;
-  return flowplug_function_call((flowplug_function *)function, str(params, len), &c->options, c->buf, c->cap, &c->out, &c->error);
+  flowplug_function *f = (flowplug_function *)function;
+  int waits = flowplug_function_runtime(f) == FLOWPLUG_RUNTIME_GRPC;
+  if (waits && atomic_fetch_add(&under_way, 1) >= MAX_WAITING) {
+    atomic_fetch_sub(&under_way, 1);
+    return FP_NO_THREAD;
+  }
+  flowplug_status status = flowplug_function_call(f, str(params, len), &c->options, c->buf, c->cap, &c->out, &c->error);
+  if (waits) atomic_fetch_sub(&under_way, 1);
+  return status;
 }
 
 void fp_function_free(void *function) { flowplug_function_free(function); }

@@ -15,6 +15,9 @@ typedef struct fp_call {
   uint64_t number;
   uint8_t *buf;
   size_t cap;
+  uint32_t id;            /* the frame's */
+  flowplug_status status; /* how a call ended that no thread waited for */
+  struct fp_call *next;   /* ended before it, and not looked at either */
 } fp_call;
 
 /* Which callbacks the library is given. */
@@ -64,7 +67,12 @@ flowplug_status fp_plugin_load(void *host, void *manifest, const char *identity,
                                uintptr_t user, uint32_t api, fp_call *);
 flowplug_status fp_plugin_info(void *plugin, fp_call *);
 flowplug_status fp_plugin_start(void *plugin, const char *config, size_t len, fp_call *);
-flowplug_status fp_plugin_call_async(void *plugin, const char *name, size_t name_len, const char *params, size_t len, uintptr_t user, fp_call *);
+/* Ends in fp_ended, if it is accepted: status, out and error are the call's from then on. */
+flowplug_status fp_plugin_call_async(void *plugin, const char *name, size_t name_len, const char *params, size_t len, fp_call *);
+/* A descriptor that can be read when calls have ended; -1 if there is none to be had. */
+int fp_ended_fd(void);
+/* All calls that have ended since, the last one first, by next. */
+fp_call *fp_ended(void);
 flowplug_status fp_plugin_health(void *plugin, fp_call *);
 int32_t fp_plugin_state(void *plugin);
 flowplug_status fp_plugin_reload(void *plugin, void *manifest, const char *config, size_t len, fp_call *);
@@ -72,6 +80,8 @@ flowplug_status fp_plugin_stop(void *plugin, fp_call *);
 void fp_plugin_free(void *plugin);
 
 flowplug_status fp_function_new(void *plugin, const char *name, size_t len, fp_call *);
+/* No status of the library: the call was not made, since no more threads are to wait for processes. */
+#define FP_NO_THREAD -1
 /* The hot path: the pointers come as numbers, which spares Go's check of what they point to. */
 flowplug_status fp_function_call(uintptr_t function, const char *params, size_t len, uintptr_t call);
 void fp_function_free(void *function);

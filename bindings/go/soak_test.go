@@ -89,8 +89,8 @@ func flat(t *testing.T, n int, work func(n int)) {
 	t.Logf("%d in %v; before %+v; after %+v", n, took.Round(time.Millisecond), before, after)
 }
 
-// Calls of every kind from four goroutines: with a context that can end and one that cannot, with a method, one that fails, one in 100 that is
-// cancelled inside of a method.
+// Calls of every kind from eight goroutines, so that some calls of a process hold a thread and others none: with a context that can end
+// and one that cannot, with a method, one that fails, one in 100 that is cancelled inside of a method.
 func TestManyCallsLeaveNothingBehind(t *testing.T) {
 	inBothRuntimes(t, func(t *testing.T, fixture string) {
 		var ending sync.Map // the cancel of a call, by the key that it asks for
@@ -147,11 +147,11 @@ func TestManyCallsLeaveNothingBehind(t *testing.T) {
 		}
 		flat(t, soaked(t, "FLOWPLUG_SOAK_GO_CALLS", short), func(n int) {
 			var all sync.WaitGroup
-			for range 4 {
+			for range 8 {
 				all.Add(1)
 				go func() {
 					defer all.Done()
-					for range n / 4 {
+					for range n / 8 {
 						if err := once(); err != nil {
 							t.Error(err)
 							return

@@ -9,8 +9,7 @@ import (
 	"sync"
 )
 
-// maxHostCalls is how many requests of gRPC plugins a host serves at once. Those of wasm plugins are as many as the
-// program's own calls, and those of nested calls are bounded by what they are nested in.
+// maxHostCalls is how many requests the library has under way for a host at once, on threads of its own.
 const maxHostCalls = 256
 
 // target is what the library's callbacks reach in Go. It knows no Host and no Runner, so that those can be
@@ -19,7 +18,6 @@ type target struct {
 	api    HostAPI      // nil: embedded defaults, only records and events come
 	logger *slog.Logger // nil: none
 	events func(Event)
-	slots  chan struct{}
 
 	mu   sync.Mutex
 	live map[uint64]context.CancelFunc // by request
@@ -28,8 +26,8 @@ type target struct {
 	next  int
 }
 
-func newTarget(api HostAPI, logger *slog.Logger, events func(Event), slots chan struct{}) *target {
-	return &target{api: api, logger: logger, events: events, slots: slots, live: map[uint64]context.CancelFunc{}}
+func newTarget(api HostAPI, logger *slog.Logger, events func(Event)) *target {
+	return &target{api: api, logger: logger, events: events, live: map[uint64]context.CancelFunc{}}
 }
 
 // drop ends the context of a request that nobody waits for any longer.

@@ -13,39 +13,15 @@ import (
 	"testing"
 )
 
-func TestRequestsBeyondTheBoundWaitWithinTheirDeadline(t *testing.T) {
-	target := newTarget(&recorder{}, quiet, nil, make(chan struct{}, 1))
-	ended, cancel := context.WithCancel(context.Background())
-	cancel()
-	served := 0
-	serve := func() func() {
-		served++
-		if served == 1 {
-			// The only slot is taken: who asks now waits until its context ends, but for what needs none.
-			target.bounded(ended, false, 0, func() func() { t.Error("served past the bound"); return nil })
-			target.bounded(ended, true, 0, func() func() { served++; return nil })
-		}
-		return nil
-	}
-	target.bounded(context.Background(), false, 0, serve)
-	target.bounded(context.Background(), false, 0, serve)
-	if served != 3 {
-		t.Errorf("%d were served", served)
-	}
-	if len(target.slots) != 0 {
-		t.Error("a slot was not given back")
-	}
-}
-
 func TestAPanicOfTheProgramIsReportedAndContained(t *testing.T) {
 	var out bytes.Buffer
-	target := newTarget(nil, slog.New(slog.NewTextHandler(&out, nil)), func(Event) { panic("in events") }, make(chan struct{}, 1))
+	target := newTarget(nil, slog.New(slog.NewTextHandler(&out, nil)), func(Event) { panic("in events") })
 	target.event(Event{})
 	if !strings.Contains(out.String(), "in events") {
 		t.Error(out.String())
 	}
-	target.bounded(context.Background(), false, 0, func() func() { panic("in a method") })
-	if !strings.Contains(out.String(), "in a method") || len(target.slots) != 0 {
+	target.served(0, func() func() { panic("in a method") })
+	if !strings.Contains(out.String(), "in a method") {
 		t.Error(out.String())
 	}
 }
@@ -57,13 +33,13 @@ func TestRecordsGoToTheLoggerWhereNoMethodTakesThem(t *testing.T) {
 	of := func(target *target, identity string) context.Context {
 		return context.WithValue(context.Background(), hostCallKey{}, &hostCall{identity: identity, target: target})
 	}
-	both := newTarget(api, logger, nil, nil)
+	both := newTarget(api, logger, nil)
 	both.record(of(both, "org/a"), "info", "of a plugin", nil)
 	both.record(of(both, ""), "debug", "of the library", map[string]string{"k": "v"})
 	if !api.logged("of a plugin") || api.logged("of the library") || !strings.Contains(out.String(), `level=DEBUG msg="of the library" k=v`) {
 		t.Error(out.String())
 	}
-	plain := newTarget(UnimplementedHostAPI{}, logger, nil, nil)
+	plain := newTarget(UnimplementedHostAPI{}, logger, nil)
 	plain.record(of(plain, "org/b"), "warn", "not overridden", nil)
 	if !strings.Contains(out.String(), `level=WARN msg="not overridden" plugin=org/b`) {
 		t.Error(out.String())

@@ -16,6 +16,8 @@ static CANCELS: Tokens<Cancel> = Tokens::new();
 
 /// flowplug_call_options.flags: the caller parses the answer anyway; its UTF-8 is checked and its data located, no more.
 pub(crate) const CALL_TRUST_JSON: u64 = 1;
+/// flowplug_completion.flags: done and destroy never wait, so that they may run where others' calls are worked on.
+pub(crate) const COMPLETION_QUICK: u64 = 1;
 /// flowplug_call_options.timeout_ns: no bound of the caller's.
 pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
 
@@ -57,9 +59,11 @@ pub struct flowplug_completion {
     >,
     /// Runs exactly once, after done; also where the function fails. May be NULL.
     pub destroy: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
+    /// FLOWPLUG_COMPLETION_QUICK, or 0.
+    pub flags: u64,
 }
 
-// SAFETY: repr(C), starts with its size, pointers alone.
+// SAFETY: repr(C), starts with its size, pointers and numbers alone.
 unsafe impl Versioned for flowplug_completion {}
 
 /// Makes a cancel token: a number for the whole process, sticky once set, for any number of calls at once.
@@ -191,7 +195,15 @@ impl Completion {
         // SAFETY: by this function's contract.
         let read = unsafe { read(completion, "flowplug_completion") }?;
         let completion = Completion(read.ok_or_else(|| argument("completion is NULL."))?);
+        if completion.0.flags & !COMPLETION_QUICK != 0 {
+            return Err(argument(format!("completion.flags has bits that this version does not know: {:#x}.", completion.0.flags)));
+        }
         if completion.0.done.is_none() { Err(argument("completion.done is NULL.")) } else { Ok(completion) }
+    }
+
+    /// Whether it may run on a thread that must not be held up.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.0.flags & COMPLETION_QUICK != 0
     }
 
     /// Runs `done`, then `destroy`.

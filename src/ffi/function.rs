@@ -6,7 +6,7 @@ use crate::call::Sink;
 use crate::ffi::call::{call_of, flowplug_call_options};
 use crate::ffi::error::flowplug_error;
 use crate::ffi::flowplug_status;
-use crate::ffi::guard::guard;
+use crate::ffi::guard::{guard, guard_value};
 use crate::ffi::pin::{Pinned, end, enter};
 use crate::ffi::plugin::{flowplug_plugin, plugin_of};
 use crate::ffi::text::{Out, Owned, argument, flowplug_bytes, flowplug_str};
@@ -93,6 +93,19 @@ pub unsafe extern "C" fn flowplug_function_call(
     };
     // SAFETY: by the function's contract.
     unsafe { guard(error, body) }
+}
+
+/// Which runtime answers the function's calls at this moment: FLOWPLUG_RUNTIME_WASM, on the thread that calls, or
+/// FLOWPLUG_RUNTIME_GRPC, in a process, which the thread waits for; -1 for NULL. A reload may change it.
+///
+/// Thread safety: any thread.
+///
+/// # Safety
+/// `function` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flowplug_function_runtime(function: *const flowplug_function) -> i32 {
+    // SAFETY: by the function's contract.
+    guard_value(-1, || unsafe { function.as_ref() }.map_or(-1, |f| i32::from(f.plugin.is_process())))
 }
 
 /// An answer that goes into the caller's buffer if it fits.

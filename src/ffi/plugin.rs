@@ -242,7 +242,9 @@ pub unsafe extern "C" fn flowplug_plugin_call_async(
         // Held until done has returned: closing the host waits for it.
         let entered = handle.callbacks.gate().enter()?;
         let plugin = handle.plugin.clone();
-        plugin.call_async(function, params.as_bytes().to_vec(), call, move |result| entered.finish(|| completion.finish(result)))
+        let quick = completion.is_quick();
+        let done = move |result| entered.finish(|| completion.finish(result));
+        plugin.call_async(function, params.as_bytes().to_vec(), call, quick, done)
     };
     // SAFETY: by the function's contract.
     unsafe { guard(error, body) }

@@ -1,8 +1,11 @@
 //! The way of a call to the version of the plugin that is current when it comes.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -74,12 +77,13 @@ impl Plugin {
     }
 
     /// Calls a function without holding the caller's thread. `done` runs once if this returns ok, on a thread of the
-    /// library that may block.
+    /// library that may block, unless it is `quick`: then also on one of its workers.
     pub fn call_async(
         self: &Arc<Self>,
         name: &str,
         params: Vec<u8>,
         call: Call,
+        quick: bool,
         done: impl FnOnce(Result<Vec<u8>>) + Send + 'static,
     ) -> Result<()> {
         self.check_running(name)?;
@@ -95,20 +99,27 @@ impl Plugin {
             return Ok(());
         };
         let (begun, start) = (begun.map_err(|e| self.call_failed(e, &name))?, Instant::now());
-        let (handle, completions, visit) = (runtime.clone(), environment.completions().clone(), readers.enter());
+        let (completions, visit) = (environment.completions().clone(), readers.enter());
         runtime.spawn(async move {
-            let result = handle.spawn(begun).await.unwrap_or_else(|_| Err(panicked()));
-            drop(completions.spawn_blocking(move || {
+            let result = caught(begun).await;
+            // It is made again by a thread that may wait.
+            let again = result.as_ref().is_err_and(Error::never_ran);
+            let finish = move || {
                 drop(visit);
                 let result = match result {
-                    Err(e) if e.never_ran() => plugin.call_blocking(&name, &params, &call),
+                    Err(_) if again => plugin.call_blocking(&name, &params, &call),
                     other => {
                         plugin.meter.took(start.elapsed());
                         other.map_err(|e| plugin.call_failed(e, &name))
                     }
                 };
                 done(result);
-            }));
+            };
+            if quick && !again {
+                finish();
+            } else {
+                drop(completions.spawn_blocking(finish));
+            }
         });
         Ok(())
     }
@@ -250,6 +261,16 @@ impl Entered<'_> {
         }
         Err(self.plugin.call_failed(error, name))
     }
+}
+
+/// A call whose panic is its own end alone.
+async fn caught(call: impl Future<Output = Result<Vec<u8>>>) -> Result<Vec<u8>> {
+    let mut call = pin!(call);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(panicked())))
+    })
+    .await
 }
 
 #[cold]

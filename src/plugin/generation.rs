@@ -75,6 +75,11 @@ impl Generation {
         self.serial
     }
 
+    /// Whether it runs in a process of its own.
+    pub(super) fn is_process(&self) -> bool {
+        self.manifest.runtime == RuntimeKind::Grpc
+    }
+
     /// What happens when its process ends; none: it has no process.
     pub(super) fn restart(&self) -> Option<Restart> {
         restart(&self.manifest)

@@ -1,6 +1,7 @@
 //! Another version in the place of the one that runs, without a call that is refused or lost.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::call::{self, Call, Deadline};
@@ -105,6 +106,7 @@ impl Plugin {
     pub(super) fn exchange<'a>(&self, next: Generation, changing: &Changing<'a>) -> Result<(Old<'a>, bool, Moment)> {
         let (serial, next) = (next.serial(), Arc::new(next));
         let replace = || {
+            self.process.store(next.is_process(), Ordering::Relaxed);
             let old = self.current.replace(next.clone());
             // Under the lock under which measures are taken, so that no count goes back.
             self.meter.keep(old.runner.stats());

@@ -69,7 +69,7 @@ static int unknown_status_names(void) {
 
 static int constants(void) {
   return FLOWPLUG_LOG_DEBUG == 0 && FLOWPLUG_LOG_INFO == 1 && FLOWPLUG_LOG_WARN == 2 && FLOWPLUG_LOG_ERROR == 3 && FLOWPLUG_STATE_LOADING == 0 && FLOWPLUG_STATE_RUNNING == 1 &&
-         FLOWPLUG_STATE_STOPPING == 2 && FLOWPLUG_STATE_ERROR == 3 && FLOWPLUG_STATE_STOPPED == 4 && FLOWPLUG_CALL_TRUST_JSON == 1 && FLOWPLUG_NO_TIMEOUT == UINT64_MAX;
+         FLOWPLUG_STATE_STOPPING == 2 && FLOWPLUG_STATE_ERROR == 3 && FLOWPLUG_STATE_STOPPED == 4 && FLOWPLUG_RUNTIME_WASM == 0 && FLOWPLUG_RUNTIME_GRPC == 1 && FLOWPLUG_CALL_TRUST_JSON == 1 && FLOWPLUG_COMPLETION_QUICK == 1 && FLOWPLUG_NO_TIMEOUT == UINT64_MAX;
 }
 
 /* Everything behind struct_size starts as zero, NULL or empty. */
@@ -99,7 +99,7 @@ static int init_macros(void) {
 static int layout(void) {
   if (sizeof(void *) != 8) return 1;
   return sizeof(flowplug_status) == 4 && sizeof(flowplug_str) == 16 && sizeof(flowplug_bytes) == 24 && sizeof(flowplug_pair) == 32 && sizeof(flowplug_call_options) == 64 &&
-         sizeof(flowplug_host_options) == 32 && sizeof(flowplug_manifest_options) == 32 && sizeof(flowplug_plugin_options) == 32 && sizeof(flowplug_completion) == 32 &&
+         sizeof(flowplug_host_options) == 32 && sizeof(flowplug_manifest_options) == 32 && sizeof(flowplug_plugin_options) == 32 && sizeof(flowplug_completion) == 40 &&
          sizeof(flowplug_host_api) == 96 && sizeof(flowplug_caller) == 72 && sizeof(flowplug_http_request) == 72 && sizeof(flowplug_log_record) == 72 &&
          offsetof(flowplug_call_options, traceparent) == 48 && offsetof(flowplug_host_api, request_dropped) == 88;
 }

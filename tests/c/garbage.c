@@ -79,6 +79,7 @@ static void null_handles(void) {
   BAD(flowplug_plugin_call_async, plugin, f, nothing, NULL, &completion); /* without done */
   BAD(flowplug_function_new, NULL, f, &resolved);
   BAD(flowplug_function_call, NULL, nothing, NULL, room, sizeof room, &out);
+  CHECK_INT(flowplug_function_runtime(NULL), -1);
   BAD(flowplug_plugin_health, NULL, NULL, &out);
   BAD(flowplug_plugin_stop, NULL, NULL);
   CHECK(out.ptr == NULL && out.len == 0 && out.owner == NULL && made == NULL && resolved == NULL);

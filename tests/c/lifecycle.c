@@ -157,6 +157,7 @@ typedef struct async {
   latch done, destroyed;
   pthread_t caller;
   int on_caller;
+  uint64_t flags;
   answer got;
 } async;
 
@@ -171,12 +172,13 @@ static void on_done(void *data, flowplug_status status, flowplug_bytes *result, 
 static void on_destroyed(void *data) { latch_add(&((async *)data)->destroyed); }
 
 static answer call_async(flowplug_plugin *plugin, const char *function, const char *params, const flowplug_call_options *options, async *a) {
-  *a = (async){.done = LATCH_INIT, .destroyed = LATCH_INIT, .caller = pthread_self()};
+  *a = (async){.done = LATCH_INIT, .destroyed = LATCH_INIT, .caller = pthread_self(), .flags = a->flags};
   flowplug_completion completion = FLOWPLUG_COMPLETION_INIT;
   flowplug_error *error = NULL;
   completion.user_data = a;
   completion.done = on_done;
   completion.destroy = on_destroyed;
+  completion.flags = a->flags;
   char *lent = strdup(params); /* inputs are copied: gone before the call is over */
   flowplug_status status = flowplug_plugin_call_async(plugin, str(function), str(lent), options, &completion, &error);
   memset(lent, 'x', strlen(lent));
@@ -187,14 +189,17 @@ static answer call_async(flowplug_plugin *plugin, const char *function, const ch
   return status == FLOWPLUG_OK ? a->got : returned;
 }
 
-static void asynchronous_calls(const char *folder) {
+static void asynchronous_calls_with(const char *folder, uint64_t flags) {
   flowplug_plugin *plugin = running(host, folder, "life");
   if (!plugin) return;
-  async a;
+  async a = {.flags = flags};
   CHECK_TEXT(call_async(plugin, "command", echo, NULL, &a).json, "{\"do\":\"echo\",\"n\":1}");
   CHECK(!a.on_caller);
   CHECK_ANSWER(call_async(plugin, "command", "{\"content\":{\"do\":\"error\",\"text\":\"no\"}}", NULL, &a), FLOWPLUG_PLUGIN_ERROR);
   CHECK_ANSWER(call_async(plugin, "nothing_like_it", "{}", NULL, &a), FLOWPLUG_UNKNOWN_FUNCTION);
+  a.flags = 2; /* unknown */
+  CHECK_ANSWER(call_async(plugin, "command", echo, NULL, &a), FLOWPLUG_INVALID_ARGUMENT);
+  a.flags = flags;
   flowplug_call_options options = within(200);
   CHECK_ANSWER(call_async(plugin, "command", nap_long, &options, &a), FLOWPLUG_TIMEOUT);
   CHECK_ANSWER(stop(plugin, NULL), FLOWPLUG_OK);
@@ -209,6 +214,9 @@ static void asynchronous_calls(const char *folder) {
   CHECK_INT(latch_count(&a.destroyed), 1);
   CHECK_INT(latch_count(&a.done), 0);
 }
+
+static void asynchronous_calls(const char *folder) { asynchronous_calls_with(folder, 0); }
+static void quick_completions(const char *folder) { asynchronous_calls_with(folder, FLOWPLUG_COMPLETION_QUICK); }
 
 /* ---- Resolved functions ---- */
 
@@ -358,6 +366,7 @@ int main(int argc, char **argv) {
     RUN_ON(a_token_set_before_the_call, folders[i]);
     RUN_ON(cancelled_from_another_thread, folders[i]);
     RUN_ON(asynchronous_calls, folders[i]);
+    RUN_ON(quick_completions, folders[i]);
     RUN_ON(a_buffer_that_fits_and_one_that_does_not, folders[i]);
     RUN_ON(calls_from_many_threads, folders[i]);
     RUN_ON(frees_in_any_order, folders[i]);

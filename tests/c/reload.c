@@ -42,6 +42,7 @@ static answer ask(flowplug_function *function, const char *params) {
 }
 
 static void across_the_runtimes(const char *first, const char *second) {
+  const int32_t at_first = strcmp(first, "fixture-grpc-go") == 0 ? FLOWPLUG_RUNTIME_GRPC : FLOWPLUG_RUNTIME_WASM;
   flowplug_plugin *plugin = NULL;
   flowplug_function *command = NULL;
   CHECK_ANSWER(load_with(host, first, "", "org/lives", NULL, NULL, NULL, &plugin), FLOWPLUG_OK);
@@ -50,9 +51,11 @@ static void across_the_runtimes(const char *first, const char *second) {
   CHECK_ANSWER(start(plugin, "{\"n\":1}", NULL), FLOWPLUG_OK);
   CHECK_INT(flowplug_function_new(plugin, str("command"), &command, NULL), FLOWPLUG_OK);
   latch_reset(&reloaded);
+  CHECK_INT(flowplug_function_runtime(command), at_first);
   CHECK_TEXT(ask(command, of_config).json, "{\"n\":1}");
   CHECK_ANSWER(reload(plugin, second, "{\"n\":2}", NULL), FLOWPLUG_OK);
   latch_wait(&reloaded, 1);
+  CHECK_INT(flowplug_function_runtime(command), at_first == FLOWPLUG_RUNTIME_GRPC ? FLOWPLUG_RUNTIME_WASM : FLOWPLUG_RUNTIME_GRPC);
   CHECK_TEXT(ask(command, of_config).json, "{\"n\":2}");
   CHECK_TEXT(call(plugin, "command", of_config).json, "{\"n\":2}");
   CHECK_HAS(health(plugin).json, "\"ready\":true");

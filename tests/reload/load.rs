@@ -40,7 +40,7 @@ impl Load<'_> {
     fn called_async(&self) -> Vec<u8> {
         let (sender, answered) = channel();
         let done = move |answer| sender.send(answer).unwrap();
-        self.plugin.call_async("command", self.params.to_vec(), call(), done).unwrap();
+        self.plugin.call_async("command", self.params.to_vec(), call(), false, done).unwrap();
         answered.recv_timeout(LONG).unwrap().unwrap()
     }
 

@@ -127,7 +127,7 @@ fn an_asynchronous_call_that_comes_to_no_thread_ends_by_its_deadline_or_its_canc
     }
     let called = |call: Call| {
         let (sender, answered) = std::sync::mpsc::channel();
-        plugin.call_async("command", b"{}".to_vec(), call, move |answer| sender.send(answer).unwrap()).unwrap();
+        plugin.call_async("command", b"{}".to_vec(), call, false, move |answer| sender.send(answer).unwrap()).unwrap();
         answered
     };
     let cancel = Cancel::new();
