@@ -9,8 +9,9 @@
 // # Life of a Runner
 //
 // flowbot's manager makes a Runner, loads it and starts it; its module framework then starts it a second time, with a config of its own. The second
-// start does nothing but say so, and the first config stays. A start that failed has ended the plugin, and starting it again
-// says the same once more: another config must not bring up a plugin that was refused with its own.
+// start does nothing but say so, and the first config stays. A start that failed has ended the plugin, and the second one does nothing then, too: a
+// config that is not its own must not bring it up, and an error would stop flowbot's server for the sake of one plugin. Its calls and its
+// health say why it does not run.
 //
 // A reload is a second Runner of the same identity, started while the first still runs. When the first is stopped its calls
 // in flight have until the context's deadline to end, and every later call of it goes to the Runner that was started last. So what flowbot has bound to the

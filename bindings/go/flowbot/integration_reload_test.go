@@ -176,9 +176,13 @@ func TestAPluginThatDoesNotStartUnderFlowbot(t *testing.T) {
 			if len(s.List()) != 1 || !strings.Contains(s.log.String(), "no key") {
 				t.Error("the other one runs, and the log says why this one does not: ", s.log)
 			}
-			// flowbot keeps the module that did not start, and its framework starts it again, with another config.
+			// flowbot keeps the module that did not start, and its framework starts it again, with another config: that must not end the server.
 			defer module.Unregister("a-broken")
-			if err := module.List()["a-broken"].Init(json.RawMessage(`{"enabled":true}`)); !is(err, flowplug.ErrStartFailed) || !strings.Contains(err.Error(), "no key") {
+			framework(t)
+			if !s.api.logged("stays stopped") {
+				t.Error("the second start is not in the log: ", s.api.records)
+			}
+			if _, err := module.List()["a-broken"].Command(who, map[string]string{"do": "echo"}); !is(err, flowplug.ErrStartFailed) || !strings.Contains(err.Error(), "no key") {
 				t.Error(err)
 			}
 			if message, err := s.instance(t, "fixture").Adapters.Module.Command(who, map[string]string{"do": "echo"}); err != nil {

@@ -56,9 +56,9 @@ type runner struct {
 	baseDir string
 	api     plugin.HostAPI
 
-	mu      sync.Mutex // one start or stop at a time; guards begun and failed
+	mu      sync.Mutex // one start or stop at a time; guards begun
 	begun   bool
-	failed  error
+	failed  atomic.Pointer[error] // why it did not start
 	stopped atomic.Bool
 	line    atomic.Pointer[lineage] // since it was started
 }
@@ -78,23 +78,24 @@ func (r *runner) Load(ctx context.Context, m *plugin.Manifest) (*plugin.PluginIn
 	return &plugin.PluginInfo{Name: m.Name, Version: m.Version, Provides: m.Provides, ConfigSchema: m.ConfigSchema}, nil
 }
 
-// Start starts the plugin with config. Once it runs, another Start changes nothing and says so in the log; once it has failed, the plugin is
-// ended and another Start fails with the first one's error.
+// Start starts the plugin with config; on an error the plugin is ended. Another Start changes nothing in either case, says so in the log and
+// returns nil: it is flowbot's module framework that makes it, with a config of its own, and an error would stop the server.
 func (r *runner) Start(ctx context.Context, config json.RawMessage) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case r.begun && !r.stopped.Load():
-		r.note(ctx, "the plugin is started already, and keeps the config that it has")
+	switch failed := r.failed.Load(); {
+	case failed != nil:
+		r.note(ctx, "error", "the plugin stays stopped, because it could not be started with its own config", *failed)
 		return nil
-	case r.failed != nil:
-		return r.failed
+	case r.begun && !r.stopped.Load():
+		r.note(ctx, "info", "the plugin is started already, and keeps the config that it has", nil)
+		return nil
 	}
 	if err := r.core.Start(ctx, config); err != nil {
 		err = translated(err)
 		if !errors.Is(err, flowplug.ErrInvalidState) {
 			// flowbot lets go of a runner that does not start, without stopping it.
-			r.failed = err
+			r.failed.Store(&err)
 			_ = r.core.Close()
 		}
 		return err
@@ -104,12 +105,17 @@ func (r *runner) Start(ctx context.Context, config json.RawMessage) error {
 	return nil
 }
 
-func (r *runner) note(ctx context.Context, what string) {
+func (r *runner) note(ctx context.Context, level, what string, cause error) {
+	fields := map[string]string{"plugin": r.place.identity}
+	at := slog.LevelInfo
+	if cause != nil {
+		fields["error"], at = cause.Error(), slog.LevelError
+	}
 	if r.api != nil {
-		r.api.Log(ctx, "info", what, map[string]string{"plugin": r.place.identity})
+		r.api.Log(ctx, level, what, fields)
 		return
 	}
-	slog.InfoContext(ctx, what, "plugin", r.place.identity)
+	slog.Log(ctx, at, what, "fields", fields)
 }
 
 // Stop refuses new calls of this plugin, gives those in flight until ctx's deadline (30 s if it has none) and ends it. After a
@@ -125,14 +131,21 @@ func (r *runner) Stop(ctx context.Context) error {
 	}
 	err := r.core.Stop(ctx)
 	_ = r.core.Close()
-	if r.failed != nil {
+	if r.failed.Load() != nil {
 		return nil // it had ended before
 	}
 	return translated(err)
 }
 
-// Call calls a function of the plugin: of the one that took its place, once this one is stopped.
+// Call calls a function of the plugin: of the one that took its place, once this one is stopped. A plugin that could not be started answers every
+// call with that error, but for bootstrap, which has nothing to do then and must not stop the server.
 func (r *runner) Call(ctx context.Context, function string, params json.RawMessage) (json.RawMessage, error) {
+	if failed := r.failed.Load(); failed != nil && !r.stopped.Load() {
+		if function == "bootstrap" {
+			return json.RawMessage("null"), nil
+		}
+		return nil, *failed
+	}
 	params = withBothContexts(function, params)
 	for {
 		to := r.now()
@@ -159,6 +172,9 @@ func (r *runner) now() *runner {
 
 // Health asks how the plugin is. It never fails: what is wrong is LastError.
 func (r *runner) Health(ctx context.Context) (*plugin.HealthStatus, error) {
+	if failed := r.failed.Load(); failed != nil {
+		return &plugin.HealthStatus{LastError: (*failed).Error()}, nil
+	}
 	health, err := r.now().core.Health(ctx)
 	if err != nil {
 		return &plugin.HealthStatus{LastError: err.Error()}, nil

@@ -117,21 +117,30 @@ func TestOneLifeInBothRuntimes(t *testing.T) {
 	}
 }
 
-func TestAStartThatFailedEndsThePluginAndStaysFailed(t *testing.T) {
+func TestAPluginThatDidNotStartStaysStoppedAndStopsNobody(t *testing.T) {
 	for runtime, name := range fixtures {
 		t.Run(runtime, func(t *testing.T) {
-			r := loaded(t, newHost(t), "fixture", name, nil)
-			first := r.Start(t.Context(), json.RawMessage(`{"fail":"no key"}`))
-			if !is(first, flowplug.ErrStartFailed) || !strings.Contains(first.Error(), "no key") {
-				t.Fatal(first)
+			api := newServices()
+			r := loaded(t, newHost(t), "fixture", name, api)
+			if err := r.Start(t.Context(), json.RawMessage(`{"fail":"no key"}`)); !is(err, flowplug.ErrStartFailed) || !strings.Contains(err.Error(), "no key") {
+				t.Fatal(err)
 			}
-			if again := r.Start(t.Context(), json.RawMessage(`{"enabled":true}`)); again == nil || again.Error() != first.Error() {
-				t.Errorf("%v is not %v", again, first)
+			if err := r.Start(t.Context(), json.RawMessage(`{"enabled":true}`)); err != nil || !api.logged("error the plugin stays stopped") || !api.logged("no key") {
+				t.Error(err, api.records)
 			}
-			if _, err := tell(r, `{"do":"echo"}`); !is(err, flowplug.ErrInvalidState) {
+			if answer, err := r.Call(t.Context(), "bootstrap", nil); err != nil || string(answer) != "null" {
+				t.Errorf("%s, %v", answer, err)
+			}
+			if _, err := tell(r, `{"do":"echo"}`); !is(err, flowplug.ErrStartFailed) || !strings.Contains(err.Error(), "no key") {
 				t.Error(err)
 			}
+			if health, err := r.Health(t.Context()); err != nil || health.Ready || !strings.Contains(health.LastError, "no key") {
+				t.Error(health, err)
+			}
 			if err := r.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if _, err := tell(r, `{"do":"echo"}`); !is(err, flowplug.ErrInvalidState) {
 				t.Error(err)
 			}
 		})
