@@ -46,6 +46,7 @@ type services struct {
 	events  []types.DataEvent
 	records []string
 	failing error
+	onSet   func() // called in KVSet
 }
 
 func newServices() *services {
@@ -76,6 +77,9 @@ func (s *services) KVGet(_ context.Context, key string) ([]byte, error) {
 }
 
 func (s *services) KVSet(_ context.Context, key string, value []byte) error {
+	if s.onSet != nil {
+		s.onSet()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.kv[key] = value

@@ -15,7 +15,7 @@ import (
 )
 
 // manifestOf is the manifest as the library reads it. flowbot's type has no room for what the library takes beyond it, a gRPC plugin's
-// permissions for instance; where baseDir has the plugin.yaml that m was read from, that comes from there.
+// permissions for instance: that comes from the plugin.yaml that m was read from.
 func manifestOf(m *plugin.Manifest, baseDir string) (*flowplug.Manifest, error) {
 	if m == nil {
 		return nil, &flowplug.Error{Status: flowplug.StatusInvalidArgument, Message: "There is no manifest."}
@@ -24,10 +24,16 @@ func manifestOf(m *plugin.Manifest, baseDir string) (*flowplug.Manifest, error) 
 	if err != nil {
 		return nil, unreadable(err)
 	}
-	if baseDir != "" {
-		if known, err = withExtensions(known, baseDir); err != nil {
-			return nil, err
+	written, err := writtenFor(m, baseDir)
+	if err != nil {
+		return nil, err
+	}
+	if written != nil {
+		all, err := generic(written)
+		if err != nil {
+			return nil, unreadable(err)
 		}
+		known = over(all, known).(map[string]any)
 	}
 	text, err := json.Marshal(known)
 	if err != nil {
@@ -41,20 +47,33 @@ func manifestOf(m *plugin.Manifest, baseDir string) (*flowplug.Manifest, error) 
 	return manifest, nil
 }
 
-// withExtensions puts what flowbot knows over what stands in the folder's plugin.yaml; without one it is all there is.
-func withExtensions(known map[string]any, folder string) (map[string]any, error) {
-	if _, err := os.Stat(filepath.Join(folder, "plugin.yaml")); errors.Is(err, fs.ErrNotExist) {
-		return known, nil
+// writtenFor is the plugin.yaml of baseDir, or else of the artifact's folder, if it names the same artifact as m does; nil if neither is there.
+func writtenFor(m *plugin.Manifest, baseDir string) (*flowplug.Manifest, error) {
+	var artifact string
+	switch {
+	case m.Runtime == plugin.RuntimeWasm && m.Wasm != nil:
+		artifact = m.Wasm.Module
+	case m.Runtime == plugin.RuntimeGRPC && m.GRPC != nil:
+		artifact = m.GRPC.Binary
 	}
-	written, err := flowplug.ReadManifest(folder)
-	if err != nil {
-		return nil, err
+	beside := filepath.Dir(artifact)
+	if !filepath.IsAbs(beside) {
+		beside = filepath.Join(baseDir, beside)
 	}
-	all, err := generic(written)
-	if err != nil {
-		return nil, unreadable(err)
+	for _, folder := range []string{baseDir, beside} {
+		path := filepath.Join(folder, "plugin.yaml")
+		if _, err := os.Stat(path); folder == "" || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		written, err := flowplug.ReadManifest(path)
+		if err != nil {
+			return nil, err
+		}
+		if (written.Wasm != nil && written.Wasm.Module == artifact) || (written.GRPC != nil && written.GRPC.Binary == artifact) {
+			return written, nil
+		}
 	}
-	return over(all, known).(map[string]any), nil
+	return nil, nil
 }
 
 // over is below with what above says in its place: objects are joined, and what is empty says nothing.

@@ -15,9 +15,9 @@ import (
 )
 
 // NewRunner makes the Runner of one plugin in the host h. identity is who the plugin is: its part of the KV store goes by it, and so does the
-// exchange at a reload (see the package's notes). baseDir is the folder against which relative paths of the manifest are resolved, and whose
-// plugin.yaml is read for what flowbot's Manifest has no field for; empty is the working directory, as in flowbot, and nothing is read.
-// api answers what the plugin asks; where it is nil, h's own HostAPI or the library's defaults do.
+// exchange at a reload (see the package's notes). baseDir is the folder against which relative paths of the manifest are resolved; empty is the working
+// directory, as in flowbot. What flowbot's Manifest has no field for, grpc.permissions for instance, is read by Load from the plugin.yaml in baseDir or beside
+// the artifact, if that names the same artifact. api answers what the plugin asks; where it is nil, h's own HostAPI or the library's defaults do.
 //
 // The plugin is granted what its manifest asks, as flowbot grants it: the policy "trusted" stands before opts.
 // flowplug.WithRunnerPolicy(nil) among opts has h's policy decide instead.

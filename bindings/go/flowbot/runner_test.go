@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/flowline-io/flowbot/pkg/plugin"
 	"github.com/flowline-io/flowbot/pkg/types"
@@ -148,9 +147,11 @@ func TestAPluginThatDidNotStartStaysStoppedAndStopsNobody(t *testing.T) {
 }
 
 func TestWhoWasFollowedHandsItsCallsOn(t *testing.T) {
-	host := newHost(t)
+	host, api := newHost(t), newServices()
+	inside, over := make(chan struct{}), make(chan struct{})
+	api.onSet = func() { close(inside); <-over }
 	begun := func(name, config string) plugin.Runner {
-		r := loaded(t, host, "fixture", name, nil)
+		r := loaded(t, host, "fixture", name, api)
 		if err := r.Start(t.Context(), json.RawMessage(config)); err != nil {
 			t.Fatal(err)
 		}
@@ -161,18 +162,28 @@ func TestWhoWasFollowedHandsItsCallsOn(t *testing.T) {
 	if config, err := tell(first, `{"do":"config"}`); err != nil || config != `{"n":1}` {
 		t.Error("before it is stopped it answers itself:", config, err)
 	}
-	// What is in flight when it is stopped is answered by it.
-	var slow sync.WaitGroup
-	slow.Go(func() {
-		if slept, err := tell(first, `{"do":"sleep","ms":300}`); err != nil || slept != `{"slept":300}` {
-			t.Error(slept, err)
+	// What is in flight when it is stopped it answers itself; what comes meanwhile its successor does.
+	var both sync.WaitGroup
+	both.Go(func() {
+		if answer, err := tell(first, `{"do":"host","fn":"kv_set","args":{"key":"k","value":"v"}}`); err != nil || answer != `{"done":true}` {
+			t.Error(answer, err)
 		}
 	})
-	time.Sleep(50 * time.Millisecond) // either way it must be answered
-	if err := first.Stop(t.Context()); err != nil {
-		t.Error(err)
-	}
-	slow.Wait()
+	<-inside
+	both.Go(func() {
+		if err := first.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	until(t, "the successor's answer", func() bool {
+		config, err := tell(first, `{"do":"config"}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return config == `{"n":2}`
+	})
+	close(over)
+	both.Wait()
 	third := begun(fixtures["wasm"], `{"n":3}`)
 	if config, err := tell(first, `{"do":"config"}`); err != nil || config != `{"n":3}` {
 		t.Error(config, err)
@@ -189,7 +200,7 @@ func TestWhoWasFollowedHandsItsCallsOn(t *testing.T) {
 		}
 	}
 	// A successor that does not start changes nothing.
-	failed := loaded(t, host, "fixture", fixtures["wasm"], nil)
+	failed := loaded(t, host, "fixture", fixtures["wasm"], api)
 	if err := failed.Start(t.Context(), json.RawMessage(`{"fail":"no"}`)); err == nil {
 		t.Error("it started")
 	}
@@ -274,12 +285,21 @@ func TestWherePathsLeadAndWhatTheFileSaysBeyondFlowbot(t *testing.T) {
 	if len(api.asked) != 1 || api.asked[0].Method != "GET" || api.asked[0].Headers["User-Agent"] != "flowbot" {
 		t.Errorf("%+v", api.asked)
 	}
-	t.Chdir(folder)
+	t.Chdir(filepath.Dir(folder))
+	manifest.GRPC.Binary = "./" + filepath.Base(folder) + "/bookmark"
 	if r, _, err = start(""); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Call(t.Context(), "ability_call", create); !is(err, flowplug.ErrPlugin) {
-		t.Error("flowbot's manifest cannot ask for HTTP:", err)
+		t.Error("the plugin.yaml beside it is another one's: it names another artifact:", err)
+	}
+	t.Chdir(folder)
+	manifest.GRPC.Binary = "./bookmark"
+	if r, _, err = start(""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Call(t.Context(), "ability_call", create); err != nil {
+		t.Error("the plugin.yaml lies beside it:", err)
 	}
 	// A file that the library refuses is not passed over.
 	broken := t.TempDir()
