@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::SemaphorePermit;
-use tonic::transport::Channel;
 
 use crate::call::{Call, Cancel, Deadline, Sink, thread_waker, wait};
 use crate::error::{Error, Kind, Result};
@@ -38,8 +37,11 @@ mod logs;
 mod message;
 pub mod pb;
 mod process;
+mod remote;
 mod socket;
-mod tasks;
+mod stream;
+mod sync;
+mod task;
 mod tls;
 mod wire;
 
@@ -108,7 +110,7 @@ struct Inner {
     shared: Handle,
     /// Worked by the threads that call.
     line: line::Line,
-    on_shared: Channel,
+    on_shared: remote::Remote,
     broker: broker::Broker,
     folder: Mutex<Option<folder::Folder>>,
     flushed: logs::Flushed,
@@ -314,10 +316,9 @@ impl Inner {
     fn ask_to_end(&self) {
         let (connection, gone) = (self.on_shared.clone(), self.process.gone.clone());
         drop(elsewhere(&self.shared, async move {
-            let mut client = pb::go_plugin::grpc_controller_client::GrpcControllerClient::new(connection);
             let asked = async {
                 // Not implemented: the process has to be told by a signal.
-                if client.shutdown(pb::go_plugin::Empty {}).await.is_ok_and(|_| true) {
+                if client::shut_down(&connection).await {
                     gone.cancelled().await;
                 }
             };

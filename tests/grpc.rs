@@ -19,6 +19,8 @@ mod host_api;
 mod hostile;
 #[path = "grpc/processes.rs"]
 mod processes;
+#[path = "grpc/streams.rs"]
+mod streams;
 #[path = "grpc/support.rs"]
 mod support;
 #[path = "grpc/tls.rs"]

@@ -7,15 +7,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use bytes::Bytes;
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
 use crate::call::Cancel;
 use crate::error::{Error, Kind, Result};
-use crate::grpc::pb::go_plugin::{ConnInfo, grpc_broker_client::GrpcBrokerClient};
+use crate::grpc::message::{Outgoing, framed};
+use crate::grpc::pb::go_plugin::ConnInfo;
+use crate::grpc::remote::Remote;
+use crate::grpc::stream::Messages;
 
 /// The name of the broker's socket in a plugin's folder.
 const SOCKET: &str = "broker.sock";
@@ -33,7 +35,7 @@ pub(super) struct Broker {
 
 impl Broker {
     /// Opens the stream of announcements, and the listener that they will name.
-    pub(super) fn open(shared: &Handle, connection: Channel, folder: &Path, gone: Cancel) -> Result<(Self, UnixListener)> {
+    pub(super) fn open(shared: &Handle, connection: Remote, folder: &Path, gone: Cancel) -> Result<(Self, UnixListener)> {
         let path = folder.join(SOCKET);
         let listener = listen(shared, &path)?;
         let (announce, waiting) = mpsc::channel(WAITING);
@@ -58,11 +60,26 @@ impl Broker {
 
 /// Sends the announcements for as long as the plugin takes them. What it announces itself has no use here, and is read so that
 /// it does not wait.
-async fn exchange(connection: Channel, announcements: mpsc::Receiver<ConnInfo>) {
-    let opened = GrpcBrokerClient::new(connection).start_stream(ReceiverStream::new(announcements)).await;
-    let Ok(stream) = opened else { return };
-    let mut stream = stream.into_inner();
-    while let Ok(Some(_)) = stream.message().await {}
+async fn exchange(connection: Remote, mut announcements: mpsc::Receiver<ConnInfo>) {
+    let Ok(sender) = connection.sender().await else { return };
+    let begin = Outgoing::new("http://localhost/plugin.GRPCBroker/StartStream", Bytes::new());
+    let Ok((response, mut stream)) = sender.open(begin, false) else { return };
+    let send = async {
+        while let Some(announcement) = announcements.recv().await {
+            if stream.send_data(framed(&announcement), false).is_err() {
+                return;
+            }
+        }
+    };
+    let read = async {
+        let Ok(response) = response.await else { return };
+        let mut messages = Messages::new(response);
+        while messages.next().await.is_some() {}
+    };
+    tokio::select! {
+        () = send => (),
+        () = read => (),
+    }
 }
 
 /// A listener at this path.

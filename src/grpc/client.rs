@@ -1,43 +1,22 @@
 //! Calls to a plugin's services: deadlines, tokens and statuses.
 
-use std::future::poll_fn;
 use std::time::Instant;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use tokio::runtime::Handle;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Code, Status};
-use tower::Service;
+use tonic::Code;
 
 use crate::call::{Call, Cancel, Deadline, check};
 use crate::error::{Error, Kind, Result, clean};
 use crate::grpc::EXPLANATION;
 use crate::grpc::dispatch::{Reply, Request};
 use crate::grpc::line::Line;
-use crate::grpc::message::{self, Failed};
+use crate::grpc::message::{self, Failed, Outgoing};
 use crate::grpc::process::Process;
-use crate::grpc::socket::Target;
+use crate::grpc::remote::Remote;
 
 const LATE: &str = "The plugin did not answer before the deadline of the call.";
 
-/// Bytes that may be under way before the other side has read any, for a stream and for a connection.
-pub(super) const WINDOW: (u32, u32) = (1 << 20, 4 << 20);
-
-/// A connection, made at its first call, whose work is done by whoever drives this runtime.
-pub(super) fn connection(runtime: &Handle, target: &Target) -> Channel {
-    let _context = runtime.enter();
-    let target = target.clone();
-    let address = if target.tls.is_some() { "https://localhost" } else { "http://localhost" };
-    let connect = tower::service_fn(move |_: Uri| {
-        let target = target.clone();
-        async move { target.connect().await.map(hyper_util::rt::TokioIo::new) }
-    });
-    Endpoint::from_static(address)
-        .initial_stream_window_size(WINDOW.0)
-        .initial_connection_window_size(WINDOW.1)
-        .connect_with_connector_lazy(connect)
-}
+/// The bytes of an answer that only has to be there, at most.
+const ASIDE: u64 = 1 << 20;
 
 /// What every call to a plugin needs beside its request.
 pub(super) struct Terms<'a> {
@@ -53,14 +32,11 @@ pub(super) fn unary_here(line: &Line, request: &Request, call: &Call, id: &str, 
     let cancels = [call.cancel.as_ref(), Some(terms.ending)];
     let gone = &terms.process.gone;
     let reached = line.connection(&call.deadline, cancels).and_then(|connection| {
-        let exchange = async {
-            let response = connection.send(made).await.map_err(|e| Status::from_error(e.into()))?;
-            message::decode(request, message::answer(response, terms.message_size).await?)
-        };
+        let exchange = async { message::decode(request, connection.sender.call(made, terms.message_size).await?) };
         // The end of the process is waited for as a third token.
         connection.crew.wait(exchange, &call.deadline, &[cancels[0], cancels[1], Some(gone)])
     });
-    let status = match reached {
+    let why = match reached {
         // An answer past the end of the call is none: it may be what the plugin made of a host call that ended with it.
         Ok(Ok(reply)) => return check(&call.deadline, &cancels).map(|()| reply),
         Ok(Err(failed)) => understand(failed)?,
@@ -69,27 +45,22 @@ pub(super) fn unary_here(line: &Line, request: &Request, call: &Call, id: &str, 
         }
         Err(e) if e.kind() == Kind::Timeout => return Err(Error::new(Kind::Timeout, LATE)),
         Err(e) if e.kind() != Kind::Unavailable => return Err(e),
-        Err(e) => Status::unavailable(e.message()),
+        Err(e) => e.message().to_owned(),
     };
     // Why it was lost: the end of the process, if it comes soon.
     let soon = call.deadline.clone().at_most(EXPLANATION);
     let _ended = crate::call::wait(&soon, &[cancels[0], cancels[1], Some(gone)], |_| (), || gone.is_set().then_some(()));
     // That it was lost was known in time, whatever the time is now.
     check(&Deadline::never(), &cancels)?;
-    Err(lost(terms.process, status.message()))
+    Err(lost(terms.process, &why))
 }
 
 /// The same for a call that no thread waits for: the runtime that this connection is on does the work.
-pub(super) async fn unary(connection: &Channel, request: Request, call: &Call, id: &str, terms: &Terms<'_>) -> Result<Reply> {
+pub(super) async fn unary(connection: &Remote, request: Request, call: &Call, id: &str, terms: &Terms<'_>) -> Result<Reply> {
     let made = terms.request(&request, call, id)?;
     let cancels = [call.cancel.as_ref(), Some(terms.ending)];
     let moment = call.deadline.moment();
-    let exchange = async {
-        let mut connection = connection.clone();
-        poll_fn(|cx| Service::poll_ready(&mut connection, cx)).await.map_err(|e| Status::from_error(e.into()))?;
-        let response = connection.call(made.map(tonic::body::Body::new)).await.map_err(|e| Status::from_error(e.into()))?;
-        message::decode(&request, message::answer(response, terms.message_size).await?)
-    };
+    let exchange = async { message::decode(&request, connection.call(made, terms.message_size).await?) };
     let replied = tokio::select! {
         biased;
         replied = exchange => replied,
@@ -105,7 +76,7 @@ pub(super) async fn unary(connection: &Channel, request: Request, call: &Call, i
 
 impl Terms<'_> {
     /// The request as it is sent, if it may be.
-    fn request(&self, request: &Request, call: &Call, id: &str) -> Result<http::Request<Full<Bytes>>> {
+    fn request(&self, request: &Request, call: &Call, id: &str) -> Result<Outgoing> {
         let (size, limit) = (request.size(), self.message_size.min(u64::from(u32::MAX)));
         if size as u64 > limit {
             let text = format!("The request has {size} bytes; the policy grants {limit} (message_size).");
@@ -117,7 +88,7 @@ impl Terms<'_> {
 }
 
 /// Why a connection was lost: the end of the process, if it comes soon.
-async fn explain<T>(status: &Status, moment: Option<Instant>, cancels: &[Option<&Cancel>; 2], process: &Process) -> Result<T> {
+async fn explain<T>(why: &str, moment: Option<Instant>, cancels: &[Option<&Cancel>; 2], process: &Process) -> Result<T> {
     let soon = Instant::now() + EXPLANATION;
     tokio::select! {
         biased;
@@ -127,7 +98,7 @@ async fn explain<T>(status: &Status, moment: Option<Instant>, cancels: &[Option<
     }
     // That it was lost was known in time, whatever the time is now.
     check(&Deadline::never(), cancels)?;
-    Err(lost(process, status.message()))
+    Err(lost(process, why))
 }
 
 /// The error of a call that the process can no longer answer.
@@ -160,22 +131,19 @@ pub(super) async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Why there is no reply, as an error; a status if it says that the connection was lost, which the end of the process may explain.
-fn understand(failed: Failed) -> Result<Status> {
+/// Why there is no reply, as an error; as a text if it is that the connection was lost, which the end of the process may explain.
+fn understand(failed: Failed) -> Result<String> {
     let status = match failed {
         Failed::Error(error) => return Err(error),
+        Failed::Lost(why) => return Ok(why),
         Failed::Status(status) => status,
     };
     let said = clean(status.message(), 200);
     let code = status.code();
-    // Statuses that were made on this side of the wire have a source.
-    let local = std::error::Error::source(&status).is_some();
     let (kind, text) = match code {
         Code::DeadlineExceeded => (Kind::Timeout, LATE.to_owned()),
-        // The plugin gave up the stream at its deadline, or we did; not that the connection went away under the call.
-        Code::Cancelled if said.starts_with("h2 protocol error") || said == "Timeout expired" => (Kind::Timeout, LATE.to_owned()),
-        _ if local => return Ok(status),
-        Code::Unavailable => return Ok(status),
+        Code::Cancelled if said == message::EXPIRED => (Kind::Timeout, LATE.to_owned()),
+        Code::Unavailable => return Ok(status.message().to_owned()),
         Code::Unimplemented => (Kind::UnknownFunction, "The plugin does not implement this function.".to_owned()),
         _ => (Kind::Plugin, format!("The plugin answered with the status {code:?}: {said}")),
     };
@@ -183,29 +151,19 @@ fn understand(failed: Failed) -> Result<Status> {
     Err(if kind == Kind::Timeout { error } else { error.with_plugin_message(status.message()) })
 }
 
-/// The innermost reason of a status.
-pub(super) fn reason(status: &Status) -> String {
-    let mut deepest = std::error::Error::source(status);
-    while let Some(inner) = deepest.and_then(std::error::Error::source) {
-        deepest = Some(inner);
-    }
-    deepest.map_or_else(|| clean(status.message(), 200), |reason| clean(&reason.to_string(), 200))
-}
-
-/// `grpc.health.v1.Health/Check("plugin")`: any answer, also that there is no such service, shows that gRPC is spoken.
-pub(super) async fn speaks_grpc(connection: &Channel) -> Result<(), Status> {
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Check {
-        #[prost(string, tag = "1")]
-        service: String,
-    }
-    let mut client = tonic::client::Grpc::new(connection.clone());
-    client.ready().await.map_err(|e| Status::from_error(e.into()))?;
-    let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
-    let request = tonic::Request::new(Check { service: "plugin".to_owned() });
-    let codec = tonic_prost::ProstCodec::<Check, ()>::default();
-    match client.unary::<Check, (), _>(request, path, codec).await {
-        Err(status) if std::error::Error::source(&status).is_some() || status.code() == Code::Unavailable => Err(status),
+/// `grpc.health.v1.Health/Check("plugin")`: any answer, also that there is no such service, shows that gRPC is spoken. What is
+/// wrong where it is not.
+pub(super) async fn speaks_grpc(connection: &Remote) -> Result<(), String> {
+    let check = Outgoing::new("http://localhost/grpc.health.v1.Health/Check", message::framed(&"plugin".to_owned()));
+    match connection.call(check, ASIDE).await {
+        Err(Failed::Lost(why)) => Err(clean(&why, 200)),
+        Err(Failed::Status(status)) if status.code() == Code::Unavailable => Err(clean(status.message(), 200)),
         _ => Ok(()),
     }
+}
+
+/// go-plugin's `Shutdown`; whether it was taken.
+pub(super) async fn shut_down(connection: &Remote) -> bool {
+    let ask = Outgoing::new("http://localhost/plugin.GRPCController/Shutdown", message::framed(&()));
+    connection.call(ask, ASIDE).await.is_ok()
 }

@@ -4,24 +4,24 @@
 //! leads: it waits for the socket and does what comes of it, the answers of the others included, who sleep until
 //! theirs is there. When its own is there, it leaves the lead to another. While nobody waits, nothing is done.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::Duration;
 
 use crate::call::{Cancel, Deadline, check};
 use crate::error::Result;
-use crate::grpc::tasks::{Ran, Spawner, Tasks, lock};
+use crate::grpc::sync::{AtomicU8, Mutex, MutexGuard, Ordering, Thread, current, park, thread_local};
+use crate::grpc::task::{Ran, Task, lock};
 use crate::grpc::wire::Wire;
 
 /// Those who wait for one connection.
 #[derive(Debug)]
 pub(super) struct Crew {
     wire: Arc<Wire>,
-    tasks: Arc<Tasks>,
+    task: Task,
     watch: Mutex<Watch>,
 }
 
@@ -48,17 +48,17 @@ const CALLED: u8 = 3;
 impl Crew {
     /// For the connection over this socket.
     pub(super) fn new(wire: Arc<Wire>) -> Self {
-        Crew { wire, tasks: Arc::default(), watch: Mutex::default() }
+        Crew { wire, task: Task::default(), watch: Mutex::new(Watch::default()) }
     }
 
-    /// Takes in what the connection wants done.
-    pub(super) fn tasks(&self) -> Spawner {
-        Tasks::spawner(&self.tasks)
+    /// Takes in the connection itself, as the future that does its work.
+    pub(super) fn put(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        self.task.put(connection);
     }
 
     /// Waits for a future of this connection, the deadline (`timeout`) or a token (`cancelled`).
     pub(super) fn wait<T>(&self, work: impl Future<Output = T>, deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<T> {
-        let member = Arc::new(Member { thread: std::thread::current(), wire: self.wire.clone(), mood: AtomicU8::new(AWAKE) });
+        let member = Arc::new(Member { thread: current(), wire: self.wire.clone(), mood: AtomicU8::new(AWAKE) });
         let waker = Waker::from(member.clone());
         let _calls = cancels.iter().map(|cancel| cancel.map(|cancel| cancel.wake(waker.clone()))).collect::<Vec<_>>();
         let mut context = Context::from_waker(&waker);
@@ -97,7 +97,13 @@ impl Crew {
 
     /// Does what can be done at once; but not without end what others bring meanwhile: that is for who leads.
     fn run(&self) {
-        match self.tasks.run() {
+        if self.wire.can_wait() {
+            return;
+        }
+        let held = Held::new();
+        let ran = self.task.run();
+        drop(held);
+        match ran {
             Ran::All => self.wire.flush(),
             Ran::Enough => {
                 self.wire.flush();
@@ -113,9 +119,10 @@ impl Crew {
         if led {
             watch.led = false;
         }
-        // Who came last waits longest. Who is called already comes by itself.
-        let next = if watch.led { None } else { watch.asleep.iter().rposition(|member| member.mood.load(Ordering::Acquire) != CALLED) };
-        let next = next.map(|place| watch.asleep.swap_remove(place));
+        // Who is called already comes by itself, and sees to it in turn.
+        let cared_for = watch.led || watch.asleep.iter().any(|member| member.mood.load(Ordering::Acquire) == CALLED);
+        // Who came last waits longest.
+        let next = if cared_for { None } else { watch.asleep.pop() };
         drop(watch);
         if let Some(next) = next {
             next.call();
@@ -149,10 +156,10 @@ impl Place<'_> {
         }
         let resting = if self.leads { LEADING } else { ASLEEP };
         if mood.compare_exchange(AWAKE, resting, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            match left {
-                _ if self.leads => self.crew.wire.wait(left),
-                Some(left) => std::thread::park_timeout(left),
-                None => std::thread::park(),
+            if self.leads {
+                self.crew.wire.wait(left)
+            } else {
+                park(left)
             }
             let called = mood.compare_exchange(resting, AWAKE, Ordering::AcqRel, Ordering::Acquire).is_err();
             if called && !self.leads {
@@ -172,6 +179,42 @@ impl Drop for Place<'_> {
     }
 }
 
+thread_local! {
+    /// Whether this thread does a connection's work, and whom it has answers for.
+    static ANSWERED: RefCell<(bool, Vec<Arc<Member>>)> = RefCell::default();
+}
+
+/// While it lives, whom this thread would call is kept: an answer comes in three pieces, and who is called for the first would find
+/// no more, sleep, and be called again. They are called when it ends.
+struct Held;
+
+impl Held {
+    fn new() -> Self {
+        ANSWERED.with(|answered| answered.borrow_mut().0 = true);
+        Held
+    }
+
+    /// Keeps a member, if this thread is to; false where it has to be called at once.
+    fn keep(member: &Arc<Member>) -> bool {
+        ANSWERED.with(|own| {
+            let (held, answered) = &mut *own.borrow_mut();
+            if *held && !answered.iter().any(|kept| Arc::ptr_eq(kept, member)) {
+                answered.push(member.clone());
+            }
+            *held
+        })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut answered = ANSWERED.with(|own| std::mem::take(&mut own.borrow_mut().1));
+        answered.drain(..).for_each(|member| member.call());
+        // With its room, for the next time.
+        ANSWERED.with(|own| *own.borrow_mut() = (false, answered));
+    }
+}
+
 impl Member {
     fn call(&self) {
         match self.mood.swap(CALLED, Ordering::AcqRel) {
@@ -187,11 +230,13 @@ impl Member {
 
 impl Wake for Member {
     fn wake(self: Arc<Self>) {
-        self.call();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.call();
+        if !Held::keep(self) {
+            self.call();
+        }
     }
 }
 
@@ -200,7 +245,6 @@ mod tests {
     use super::*;
     use crate::error::Kind;
     use crate::grpc::wire::Stream;
-    use hyper::rt::Executor;
     use std::collections::HashMap;
     use std::io::Write;
     use std::os::unix::net::UnixStream;
@@ -227,7 +271,7 @@ mod tests {
         let wire = Arc::new(Wire::new(ours.into()).unwrap());
         let (crew, answers) = (Arc::new(Crew::new(wire.clone())), Arc::new(Answers::default()));
         let (mut stream, told) = (Stream(wire), answers.clone());
-        crew.tasks().execute(std::future::poll_fn(move |context| {
+        crew.put(std::future::poll_fn(move |context| {
             loop {
                 let mut byte = [0];
                 let mut room = ReadBuf::new(&mut byte);

@@ -215,18 +215,19 @@ fn string_or_compact(text: &str) -> String {
 /// JSON without the white space between its tokens; the tokens stay as they were written, numbers to the last digit.
 fn compact(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
-    let (mut in_string, mut escaped) = (false, false);
-    for c in json.chars() {
+    let (mut from, mut in_string, mut escaped) = (0, false, false);
+    for (at, byte) in json.bytes().enumerate() {
         if in_string {
-            in_string = escaped || c != '"';
-            escaped = c == '\\' && !escaped;
-        } else if c.is_ascii_whitespace() {
-            continue;
+            in_string = escaped || byte != b'"';
+            escaped = byte == b'\\' && !escaped;
+        } else if byte.is_ascii_whitespace() {
+            out.push_str(json.get(from..at).unwrap_or_default());
+            from = at + 1;
         } else {
-            in_string = c == '"';
+            in_string = byte == b'"';
         }
-        out.push(c);
     }
+    out.push_str(json.get(from..).unwrap_or_default());
     out
 }
 

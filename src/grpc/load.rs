@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use prost::Message;
 use tokio::runtime::Handle;
-use tonic::transport::Channel;
 
 use crate::call::{Call, Cancel};
 use crate::error::{Error, Kind, Result, clean};
@@ -18,9 +18,12 @@ use crate::grpc::handshake::{self, Address};
 use crate::grpc::host_service::Service;
 use crate::grpc::line::Line;
 use crate::grpc::logs::{Lines, Output, Stream};
-use crate::grpc::pb::go_plugin::{StdioData, grpc_stdio_client::GrpcStdioClient, stdio_data};
+use crate::grpc::message::{Failed, Outgoing, framed};
+use crate::grpc::pb::go_plugin::{StdioData, stdio_data};
 use crate::grpc::process::{Host, Process, Said};
+use crate::grpc::remote::Remote;
 use crate::grpc::socket::Target;
+use crate::grpc::stream::Messages;
 use crate::grpc::tls::Identity;
 use crate::grpc::{EXPLANATION, HOST_SOCKET, Inner, OnExit, Settings, Threads, artifact, client, elsewhere, first};
 use crate::host::PluginContext;
@@ -103,7 +106,7 @@ fn meet(
     call: &Call,
     config: &GrpcConfig,
     identity: Option<Identity>,
-) -> Result<(Target, Channel)> {
+) -> Result<(Target, Remote)> {
     let (own, call, ending) = (process.clone(), call.clone(), context.ending.clone());
     let terms = handshake::Terms { tcp: context.grants().tcp, tls: identity.is_some() };
     let (runtime, start_timeout) = (shared.clone(), config.start_timeout);
@@ -120,11 +123,11 @@ fn meet(
         let tls = identity.zip(said.certificate).map(|(own, other)| own.with(other)).transpose().map_err(fail)?;
         let target = Target { address: said.address, tls };
         let hint = if target.tls.is_some() { "; it must take the certificate in PLUGIN_CLIENT_CERT, and HTTP/2 after it" } else { "" };
-        let connection = client::connection(&runtime, &target);
+        let connection = Remote::new(&runtime, &target);
         let speaks = async {
             tokio::select! {
                 biased;
-                spoken = client::speaks_grpc(&connection) => spoken.map_err(|status| client::reason(&status) + hint),
+                spoken = client::speaks_grpc(&connection) => spoken.map_err(|why| why + hint),
                 () = own.gone.cancelled() => Err(String::new()),
             }
         };
@@ -213,12 +216,12 @@ fn tell(watcher: &Watcher, process: &Process) {
 }
 
 /// Reads what a go-plugin process prints after the handshake: opened once, read to the end. Others have no such stream.
-fn forward_stdio(shared: &Handle, connection: Channel, output: Arc<Output>, gone: Cancel) {
+fn forward_stdio(shared: &Handle, connection: Remote, output: Arc<Output>, gone: Cancel) {
     let forward = async move {
-        let Ok(stream) = GrpcStdioClient::new(connection).stream_stdio(()).await else { return };
-        let mut stream = stream.into_inner();
+        let Ok(mut messages) = open_stdio(&connection).await else { return };
         let (mut stdout, mut stderr) = (Lines::default(), Lines::default());
-        while let Ok(Some(StdioData { channel, data })) = stream.message().await {
+        while let Some(message) = messages.next().await {
+            let Ok(StdioData { channel, data }) = StdioData::decode(message) else { break };
             if channel == stdio_data::Channel::Stderr as i32 {
                 stderr.feed(&data, |line| output.line(Stream::Stderr, line));
             } else {
@@ -235,4 +238,10 @@ fn forward_stdio(shared: &Handle, connection: Channel, output: Arc<Output>, gone
             () = gone.cancelled() => (),
         }
     });
+}
+
+async fn open_stdio(connection: &Remote) -> std::result::Result<Messages, Failed> {
+    let open = Outgoing::new("http://localhost/plugin.GRPCStdio/StreamStdio", framed(&()));
+    let (response, _) = connection.sender().await?.open(open, true)?;
+    Ok(Messages::new(response.await?))
 }

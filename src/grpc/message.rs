@@ -1,12 +1,10 @@
 //! Requests and replies as they stand on the wire: headers, and a message behind its five bytes.
 
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use h2::{Reason, RecvStream};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, USER_AGENT};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Body;
 use prost::{EncodeError, Message};
 use tonic::{Code, Status};
 
@@ -19,13 +17,15 @@ use crate::grpc::pb::flowbot as pb;
 pub(super) const CALL_ID: &str = "flowplug-call";
 
 /// Compressed or not, and the length, before each message.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 /// Why there is no reply.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// The plugin's status, or one that was made here for what happened to the connection, with a source then.
+    /// The plugin's status.
     Status(Status),
+    /// The connection is of no use any more, or the request on it: why.
+    Lost(String),
     /// What came is not an answer.
     Error(Error),
 }
@@ -36,22 +36,60 @@ impl From<Status> for Failed {
     }
 }
 
-/// The request of a call; `id` is the call's.
-pub(super) fn request(request: &Request, size: usize, call: &Call, moment: Option<Instant>, id: &str) -> http::Request<Full<Bytes>> {
+impl From<h2::Error> for Failed {
+    fn from(e: h2::Error) -> Self {
+        match e.reason() {
+            // The plugin gave up the stream at its deadline; not that the connection went away under the call.
+            Some(Reason::CANCEL) => Failed::Status(Status::cancelled(EXPIRED)),
+            Some(Reason::NO_ERROR) if e.is_reset() => bad("it ends without a status"),
+            _ => Failed::Lost(e.to_string()),
+        }
+    }
+}
+
+/// What gRPC servers say of a call that they gave up at its deadline.
+pub(super) const EXPIRED: &str = "Timeout expired";
+
+/// A request as it is sent: its headers, and the message behind them.
+pub(super) struct Outgoing {
+    pub(super) head: http::Request<()>,
+    pub(super) message: Bytes,
+}
+
+impl Outgoing {
+    /// A message for the service at this address.
+    pub(super) fn new(uri: &'static str, message: Bytes) -> Self {
+        let mut head = http::Request::new(());
+        *head.method_mut() = http::Method::POST;
+        *head.uri_mut() = http::Uri::from_static(uri);
+        *head.version_mut() = http::Version::HTTP_2;
+        let headers = head.headers_mut();
+        headers.reserve(6);
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("flowplug/", env!("CARGO_PKG_VERSION"))));
+        Outgoing { head, message }
+    }
+}
+
+/// A message as it is sent.
+pub(super) fn framed(message: &impl Message) -> Bytes {
+    framed_by(message.encoded_len(), |out| message.encode(out))
+}
+
+fn framed_by(size: usize, encode: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>) -> Bytes {
     let mut message = BytesMut::with_capacity(PREFIX + size);
     message.put_u8(0);
     message.put_u32(u32::try_from(size).unwrap_or(u32::MAX));
     // The buffer has the room, and would grow.
-    let _ = encode(request, &mut message);
-    let mut made = http::Request::new(Full::new(message.freeze()));
-    *made.method_mut() = http::Method::POST;
-    *made.uri_mut() = http::Uri::from_static(uri(request));
-    *made.version_mut() = http::Version::HTTP_2;
-    let headers = made.headers_mut();
-    headers.reserve(6);
-    headers.insert(TE, HeaderValue::from_static("trailers"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("flowplug/", env!("CARGO_PKG_VERSION"))));
+    let _ = encode(&mut message);
+    message.freeze()
+}
+
+/// The request of a call; `id` is the call's.
+pub(super) fn request(request: &Request, size: usize, call: &Call, moment: Option<Instant>, id: &str) -> Outgoing {
+    let mut made = Outgoing::new(uri(request), framed_by(size, |out| encode(request, out)));
+    let headers = made.head.headers_mut();
     if let Some(moment) = moment {
         insert(headers, "grpc-timeout", &timeout(moment.saturating_duration_since(Instant::now())));
     }
@@ -112,31 +150,25 @@ fn encode(request: &Request, out: &mut BytesMut) -> Result<(), EncodeError> {
 }
 
 /// The whole answer in a response: its message, of `limit` bytes at most.
-pub(super) async fn answer<B>(response: http::Response<B>, limit: u64) -> Result<Bytes, Failed>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub(super) async fn answer(response: http::Response<RecvStream>, limit: u64) -> Result<Bytes, Failed> {
     if response.status() != http::StatusCode::OK {
         return Err(Failed::Status(not_ok(response.status())));
     }
     if let Some(status) = status(response.headers()) {
         return Err(if status.code() == Code::Ok { bad("it holds no message") } else { Failed::Status(status) });
     }
-    let mut body = pin!(response.into_body());
+    let mut body = response.into_body();
     let mut gathered = Gathered::default();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| Failed::Status(Status::from_error(e.into())))?;
-        match frame.into_data() {
-            Ok(data) => gathered.take(data, limit)?,
-            Err(frame) => match frame.trailers_ref().and_then(status) {
-                Some(status) if status.code() == Code::Ok => return gathered.whole(),
-                Some(status) => return Err(Failed::Status(status)),
-                None => break,
-            },
-        }
+    while let Some(data) = body.data().await {
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+        gathered.take(data, limit)?;
     }
-    Err(bad("it ends without a status"))
+    match body.trailers().await?.as_ref().and_then(status) {
+        Some(status) if status.code() == Code::Ok => gathered.whole(),
+        Some(status) => Err(Failed::Status(status)),
+        None => Err(bad("it ends without a status")),
+    }
 }
 
 /// What has come of a message.
@@ -259,7 +291,7 @@ mod tests {
     fn gathered(pieces: &[&[u8]], limit: u64) -> Result<Vec<u8>, String> {
         let text = |failed| match failed {
             Failed::Error(e) => e.message().to_owned(),
-            Failed::Status(status) => panic!("{status}"),
+            other => panic!("{other:?}"),
         };
         let mut gathered = Gathered::default();
         for piece in pieces {

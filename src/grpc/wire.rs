@@ -107,9 +107,8 @@ impl Wire {
     /// leads does not wait for longer than that.
     pub(super) fn flush(&self) {
         let mut state = self.state();
-        let left_to_others = self.others_come() && state.waited.is_some_and(|(_, briefly)| briefly);
         let kept = state.pongs && state.out.len() < GATHERED / 2 && state.waited.is_none_or(|(_, briefly)| briefly);
-        if !(left_to_others || kept || state.full) {
+        if !(self.left_to_others(&state) || kept || state.full) {
             self.send(&mut state);
         }
     }
@@ -122,6 +121,15 @@ impl Wire {
     /// It is there.
     pub(super) fn came(&self) {
         self.coming.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether what is to be done can wait for those who come, and will be done a moment later if they do not.
+    pub(super) fn can_wait(&self) -> bool {
+        self.others_come() && self.left_to_others(&self.state())
+    }
+
+    fn left_to_others(&self, state: &State) -> bool {
+        self.others_come() && state.waited.is_some_and(|(_, briefly)| briefly)
     }
 
     fn others_come(&self) -> bool {

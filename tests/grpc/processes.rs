@@ -169,6 +169,34 @@ fn answers_nonsense(what: &str, kinds: &[Kind]) {
     works(bench);
 }
 
+/// Panics of the library's own threads from now on.
+fn panics() -> Arc<std::sync::atomic::AtomicUsize> {
+    let (count, usual) = (Arc::<std::sync::atomic::AtomicUsize>::default(), std::panic::take_hook());
+    let counted = count.clone();
+    std::panic::set_hook(Box::new(move |about| {
+        if std::thread::current().name().is_some_and(|name| name.starts_with("flowplug")) {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+        usual(about);
+    }));
+    count
+}
+
+#[test]
+fn nonsense_behind_what_is_not_a_call_is_an_error_and_no_more() {
+    let (mut bench, mark, panics) = (Bench::new("aside"), mark("aside"), panics());
+    // `Health`, `StreamStdio`, `StartStream` and `Shutdown` end with a status whose details are not base64.
+    for what in ["bad-details-aside", "bad-details-aside-late"] {
+        let (plugin, exits) = started(&bench, what, &mark);
+        assert_eq!(order(&plugin, Value::Null, &soon()).unwrap(), Value::Null, "{what}");
+        assert!(!what.ends_with("late") || bench.host.wait_for_log(|seen| seen.message == "told"));
+        ends(&mut bench, what, &mark, &plugin);
+        assert!(exits.try_recv().is_err(), "{what}: a stop is no crash");
+    }
+    assert_eq!(panics.load(std::sync::atomic::Ordering::SeqCst), 0);
+    works(bench);
+}
+
 #[test]
 fn a_connection_that_the_plugin_leaves_is_made_again() {
     let (mut bench, mark) = (Bench::new("leaves"), mark("leaves"));

@@ -2,7 +2,8 @@
  * A plugin's process that does everything wrong, one thing at a time: hostile WHAT [TEXT].
  *
  * Those of `before` never come to a handshake that can be used. The others give one and serve just enough of HTTP/2: what
- * is not a call is answered with an empty message, and so is `Init`; at a call they do what they are for.
+ * is not a call is answered with an empty message, and so is `Init`; at a call they do what they are for. Those of `aside` answer
+ * calls with an empty message, and do it where it is not a call.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -123,6 +124,19 @@ static int answer(int fd, uint32_t stream, const char *message, uint32_t size) {
   return headers(fd, stream) && frame(fd, DATA, 0, stream, framed, 5 + size) && trailers(fd, stream);
 }
 
+/* A status whose details are not base64, where it is all of an answer and where it ends one. */
+static const char failed[] = "\x88\x0f\x10\x10" "application/grpc" "\x00\x0b" "grpc-status\x01" "2" "\x00\x0c" "grpc-message\x09" "%6Eo%zz%C"
+                             "\x00\x17" "grpc-status-details-bin\x03" "!!!";
+static const char failed_late[] = "\x00\x0b" "grpc-status\x01" "2" "\x00\x17" "grpc-status-details-bin\x03" "!!!";
+
+static int fail_oddly(int fd, uint32_t stream) { return frame(fd, HEADERS, END_HEADERS | END_STREAM, stream, failed, sizeof failed - 1); }
+
+/* The same after a message, in which `StreamStdio` reads a line of standard output. */
+static int fail_oddly_late(int fd, uint32_t stream) {
+  return headers(fd, stream) && frame(fd, DATA, 0, stream, "\0\0\0\0\x09\x08\x01\x12\x05told\n", 14) &&
+         frame(fd, HEADERS, END_HEADERS | END_STREAM, stream, failed_late, sizeof failed_late - 1);
+}
+
 static char zeros[16384];
 
 static void answer_badly(int fd, uint32_t stream) {
@@ -176,11 +190,7 @@ static void answer_badly(int fd, uint32_t stream) {
     frame(fd, DATA, 0, stream, "\0\0\x10\0", 5);
     frame(fd, DATA, 0, stream, zeros, 100);
   }
-  if (is("bad-details")) { /* a status whose details are not base64 */
-    static const char failed[] = "\x88\x0f\x10\x10" "application/grpc" "\x00\x0b" "grpc-status\x01" "2" "\x00\x0c" "grpc-message\x09" "%6Eo%zz%C"
-                                 "\x00\x17" "grpc-status-details-bin\x03" "!!!";
-    frame(fd, HEADERS, END_HEADERS | END_STREAM, stream, failed, sizeof failed - 1);
-  }
+  if (is("bad-details")) fail_oddly(fd, stream);
   if (is("leaves")) { /* an answer, after which this connection is good for nothing */
     headers(fd, stream);
     frame(fd, DATA, 0, stream, "\0\0\0\0", 5);
@@ -232,7 +242,11 @@ static void respond(int fd, uint32_t stream, const uint8_t *block, size_t size) 
   int initial = left >= sizeof init && memcmp(method, init, sizeof init - 1) == 0;
   int well = strstr(what, "-at-once") || strncmp(what, "fails-in", 8) == 0 || strncmp(what, "flood", 5) == 0 || is("grandchild") || is("stubborn");
   fail(initial && fails_in_init);
-  if (!method || initial) {
+  if (!method && is("bad-details-aside")) {
+    fail_oddly(fd, stream);
+  } else if (!method && is("bad-details-aside-late")) {
+    fail_oddly_late(fd, stream);
+  } else if (!method || initial || strncmp(what, "bad-details-aside", 17) == 0) {
     answer(fd, stream, "", 0);
   } else if (!well) {
     answer_badly(fd, stream);

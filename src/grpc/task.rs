@@ -1,0 +1,100 @@
+//! The future that a connection is, polled by whoever is there.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+
+use crate::grpc::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, TryLockError, fence};
+
+/// How often a thread polls it in one go before it looks after itself.
+const BATCH: usize = 16;
+
+/// A future that is polled where it has something to do, by one thread at a time.
+pub(super) struct Task {
+    work: Mutex<Option<Work>>,
+    wanted: Arc<Wanted>,
+    waker: Waker,
+}
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Whether it has something to do.
+#[derive(Debug)]
+struct Wanted(AtomicBool);
+
+/// What came of it.
+pub(super) enum Ran {
+    /// There is nothing left to do.
+    All,
+    /// There is more, but this thread has done its share.
+    Enough,
+    /// Another thread is at it, and does what has come since.
+    Elsewhere,
+}
+
+impl Default for Task {
+    fn default() -> Self {
+        let wanted = Arc::new(Wanted(AtomicBool::new(false)));
+        Task { work: Mutex::new(None), waker: Waker::from(wanted.clone()), wanted }
+    }
+}
+
+impl Task {
+    /// Puts the future in. It is dropped when it has ended, or with this.
+    pub(super) fn put(&self, work: impl Future<Output = ()> + Send + 'static) {
+        *lock(&self.work) = Some(Box::pin(work));
+        self.waker.wake_by_ref();
+    }
+
+    /// Does what can be done now, unless another thread is at it.
+    pub(super) fn run(&self) -> Ran {
+        let mut left = BATCH;
+        loop {
+            // Behind the wake that brought this thread here, and behind letting go of the lock: of two threads one sees the other's.
+            fence(Ordering::SeqCst);
+            if !self.wanted.0.load(Ordering::Acquire) {
+                return Ran::All;
+            }
+            let mut work = match self.work.try_lock() {
+                Ok(work) => work,
+                Err(TryLockError::Poisoned(work)) => work.into_inner(),
+                // Who is at it looks once more when the lock is free.
+                Err(TryLockError::WouldBlock) => return Ran::Elsewhere,
+            };
+            // Before it is polled: a wake from now on is for the next time.
+            while self.wanted.0.compare_exchange(true, false, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                if left == 0 {
+                    self.waker.wake_by_ref();
+                    return Ran::Enough;
+                }
+                left -= 1;
+                let mut context = Context::from_waker(&self.waker);
+                if work.as_mut().is_some_and(|work| work.as_mut().poll(&mut context).is_ready()) {
+                    *work = None;
+                }
+            }
+        }
+    }
+}
+
+impl Wake for Wanted {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").field("wanted", &self.wanted).finish_non_exhaustive()
+    }
+}
+
+/// A lock that outlives a panic of who held it.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
