@@ -54,6 +54,27 @@ impl Cancel {
     }
 }
 
+impl Cancel {
+    pub fn wake(&self, waker: Waker) {
+        self.waiting.lock().unwrap().push(waker.clone());
+        if self.is_set() {
+            waker.wake();
+        }
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.set.load(Ordering::SeqCst)
+    }
+}
+
+pub fn check(deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<()> {
+    match () {
+        () if cancels.iter().flatten().any(|cancel| cancel.is_set()) => Err(Error::new(Kind::Cancelled, "")),
+        () if deadline.expired() => Err(Error::new(Kind::Timeout, "")),
+        () => Ok(()),
+    }
+}
+
 struct Unpark(thread::Thread);
 
 impl Wake for Unpark {

@@ -1,4 +1,4 @@
-//! The pool of the library and its readers, their own source, on primitives that loom schedules, and what must hold in every interleaving.
+//! The pool of the library, its readers and its crews, their own source, on primitives that loom schedules, and what must hold in every interleaving.
 
 pub mod call;
 pub mod error;
@@ -23,4 +23,18 @@ pub mod sys {
     pub(crate) mod readers;
     #[path = "../../tests/loom/src/ordered.rs"]
     mod sync;
+}
+
+/// As above, for the crews.
+#[path = "../../../src/grpc"]
+pub mod grpc {
+    #[allow(dead_code, reason = "the models need not all of it")]
+    pub(crate) mod crew;
+    #[path = "../../tests/loom/src/crew.rs"]
+    pub mod model;
+    #[path = "../../tests/loom/src/crew_sync.rs"]
+    mod sync;
+    pub(crate) mod task;
+    #[path = "../../tests/loom/src/wire.rs"]
+    pub mod wire;
 }
