@@ -51,8 +51,8 @@ struct Host {
 unsafe impl Sync for Host {}
 
 impl Host {
-    fn new(plugin_folder: &str) -> Self {
-        let sockets = std::env::temp_dir().join(format!("fp-bench-{}", std::process::id()));
+    fn new(name: &str, plugin_folder: &str) -> Self {
+        let sockets = std::env::temp_dir().join(format!("fp-bench-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&sockets).unwrap();
         let config = serde_json::json!({"policy": "trusted", "runtime_dir": sockets}).to_string();
         let options = flowplug_host_options { struct_size: size_of::<flowplug_host_options>(), config: text(&config), api: null() };
@@ -151,6 +151,16 @@ fn by_threads(count: u64, threads: u64, call: impl Fn() + Sync) {
     });
 }
 
+/// The same plugin in a folder of its own, with TLS required.
+fn with_tls(plugin_folder: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("fp-bench-{}-required", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(format!("{plugin_folder}/fixture"), folder.join("fixture")).unwrap();
+    let manifest = std::fs::read_to_string(format!("{plugin_folder}/plugin.yaml")).unwrap();
+    std::fs::write(folder.join("plugin.yaml"), manifest + "  tls: required\n").unwrap();
+    folder
+}
+
 /// The plugin's own socket: the one that is not the host's.
 fn plugin_socket(folder: &Path) -> PathBuf {
     let mut folders = vec![folder.to_owned()];
@@ -192,10 +202,13 @@ fn main() {
     let root = env!("CARGO_MANIFEST_DIR");
     let content = format!(r#"{{"do":"echo","text":"{}"}}"#, "x".repeat(78));
     let params = format!(r#"{{"content":{content}}}"#);
+    let folder = format!("{root}/target/plugins/fixture-grpc-go");
+    let required = with_tls(&folder);
     for pinned in [false, true] {
         pin(pinned);
         // Loaded while pinned, so that the plugin inherits it.
-        let host = Host::new(&format!("{root}/target/plugins/fixture-grpc-go"));
+        let host = Host::new("plain", &folder);
+        let secret = Host::new("tls", required.to_str().unwrap());
         let socket = plugin_socket(&host.sockets);
         let tonic = Tonic::new(socket.clone(), current_thread());
         let (driven, shared) = (Tonic::new(socket.clone(), current_thread()), Tonic::new(socket, multi_thread()));
@@ -203,6 +216,7 @@ fn main() {
         Group::new(format!("S9: gRPC command of {} B, Go plugin, one thread, {title}", content.len()))
             .case("bare tonic, a loop inside its current-thread runtime", |n| tonic.calls(&content, n))
             .case("flowplug_plugin_call, from outside of any runtime", |n| (0..n).for_each(|_| host.call(&params)))
+            .case("flowplug_plugin_call, grpc.tls: required, another process of the plugin", |n| (0..n).for_each(|_| secret.call(&params)))
             .case("tonic, a current-thread runtime that the caller drives", |n| (0..n).for_each(|_| driven.call_from_outside(&content)))
             .case("tonic, a shared runtime of two threads", |n| (0..n).for_each(|_| shared.call_from_outside(&content)))
             .measure(31, 40.0);
@@ -210,6 +224,7 @@ fn main() {
             Group::new(format!("S10: the same by {CALLERS} callers, for each call, {title}"))
                 .case("bare tonic, tasks inside its current-thread runtime", |n| tonic.tasks(&content, n, CALLERS))
                 .case("flowplug_plugin_call, threads", |n| by_threads(n, CALLERS, || host.call(&params)))
+                .case("flowplug_plugin_call, threads, grpc.tls: required", |n| by_threads(n, CALLERS, || secret.call(&params)))
                 .case("tonic, a current-thread runtime, threads drive it in turn", |n| {
                     by_threads(n, CALLERS, || driven.call_from_outside(&content))
                 })
@@ -218,4 +233,5 @@ fn main() {
                 .measure(15, 200.0);
         }
     }
+    std::fs::remove_dir_all(required).unwrap();
 }
