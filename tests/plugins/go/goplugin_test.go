@@ -154,9 +154,10 @@ func TestSDKsUnderGoPlugin(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
-			_, err = d.Command(ctx, &pb.CommandRequest{Content: `{"do":"sleep","ms":3000}`})
-			if status.Code(err) != codes.DeadlineExceeded {
-				t.Errorf("a late call: %v", err)
+			late, err := d.Command(ctx, &pb.CommandRequest{Content: `{"do":"sleep","ms":3000}`})
+			// The plugin knows the deadline too, and can be the first to say so.
+			if status.Code(err) != codes.DeadlineExceeded && !strings.Contains(late.GetError(), "deadline exceeded") {
+				t.Errorf("a late call: %v, %v", late, err)
 			}
 		})
 	}
