@@ -72,7 +72,7 @@ impl Wire {
             loom::thread::yield_now();
             state = self.state.lock().unwrap();
         } else {
-            while limit.is_none() && !(reads && !state.came.is_empty()) && !state.rung {
+            while limit.is_none() && (!reads || state.came.is_empty()) && !state.rung {
                 state = self.something.wait(state).unwrap();
             }
         }
