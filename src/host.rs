@@ -22,6 +22,7 @@ pub mod config;
 pub mod defaults;
 pub mod event;
 pub mod http;
+mod key;
 pub mod kv;
 pub mod log;
 pub mod rate;
@@ -231,24 +232,25 @@ impl Caller<'_> {
 
     /// `KVGet`; `key` as the plugin wrote it.
     pub fn kv_get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        self.context.host.kv_get(self, &self.namespaced(key)?)
+        self.with_key(key, |key| self.context.host.kv_get(self, key))
     }
 
     /// `KVSet`; `key` as the plugin wrote it.
     pub fn kv_set(&self, key: &str, value: &[u8]) -> Result<()> {
-        let key = self.namespaced(key)?;
-        let max = self.context.grants.kv.value;
-        if value.len() as u64 > max {
-            let text = format!("The value of {} bytes is larger than the {max} bytes that the policy grants (kv.value).", value.len());
-            let denied = denied("kv", &key, "kv.value", format!("kv: {{ value: {} }}", value.len()));
-            return self.audited(Err(Error::new(Kind::PermissionDenied, text).with_detail("denied", denied)));
-        }
-        self.audited(self.context.host.kv_set(self, &key, value))
+        self.with_key(key, |key| {
+            let max = self.context.grants.kv.value;
+            if value.len() as u64 > max {
+                let text = format!("The value of {} bytes is larger than the {max} bytes that the policy grants (kv.value).", value.len());
+                let denied = denied("kv", key, "kv.value", format!("kv: {{ value: {} }}", value.len()));
+                return self.audited(Err(Error::new(Kind::PermissionDenied, text).with_detail("denied", denied)));
+            }
+            self.audited(self.context.host.kv_set(self, key, value))
+        })
     }
 
     /// `KVDelete`; `key` as the plugin wrote it.
     pub fn kv_delete(&self, key: &str) -> Result<()> {
-        self.context.host.kv_delete(self, &self.namespaced(key)?)
+        self.with_key(key, |key| self.context.host.kv_delete(self, key))
     }
 
     /// `HTTPRequest`: refused before the host hears of it if the allowlist does not name the URL's host.
@@ -301,15 +303,13 @@ impl Caller<'_> {
         self.context.log(self.tag, level, message, fields);
     }
 
-    fn namespaced(&self, key: &str) -> Result<String> {
+    /// Runs `f` with the key as the host knows it.
+    fn with_key<R>(&self, key: &str, f: impl FnOnce(&str) -> Result<R>) -> Result<R> {
         let max = self.context.grants.kv.key;
         if key.is_empty() || key.len() as u64 > max {
             return Err(Error::new(Kind::InvalidArgument, format!("A key must have 1 to {max} bytes; this one has {}.", key.len())));
         }
-        let mut full = String::with_capacity(self.context.kv_prefix.len() + key.len());
-        full.push_str(&self.context.kv_prefix);
-        full.push_str(key);
-        Ok(full)
+        key::joined(&self.context.kv_prefix, key, f)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ffi::gate::{Entered, Gate, Registration};
 use crate::ffi::host::flowplug_host_api;
 use crate::ffi::question::{self, CallerCopy, Question, RecordCopy};
-use crate::ffi::request::{self, Answer, Asked, Open, flowplug_request};
+use crate::ffi::request::{self, Answer, Form, Open, flowplug_request};
 use crate::ffi::text::flowplug_str;
 use crate::ffi::threads::Threads;
 use crate::host::defaults::Defaults;
@@ -69,9 +69,9 @@ impl Callbacks {
     }
 
     /// Asks a callback and waits for its answer.
-    fn ask(&self, caller: &Caller<'_>, asked: Asked, question: Question<'_>) -> Result<Answer> {
+    fn ask(&self, caller: &Caller<'_>, form: Form, question: Question<'_>) -> Result<Answer> {
         let threads = self.gate.threads();
-        let mut request = Open::new(caller, asked, threads.is_none());
+        let mut request = Open::new(caller, form, threads.is_none())?;
         let number = request.number();
         // Held while it waits too: closing first ends the wait, then hears that the request was dropped.
         let entered = self.gate.enter_here()?;
@@ -195,7 +195,7 @@ fn unexpected() -> Error {
 impl Host for Callbacks {
     fn get_config(&self, caller: &Caller<'_>, key: &str) -> Result<Option<Vec<u8>>> {
         if let Some(f) = self.api.get_config {
-            let answer = self.ask(caller, Asked::Text, Question::Text(f, key))?;
+            let answer = self.ask(caller, Form::Text, Question::Text(f, key))?;
             if let Some(value) = Self::value(answer)? {
                 return Ok(value);
             }
@@ -208,7 +208,7 @@ impl Host for Callbacks {
 
     fn kv_get(&self, caller: &Caller<'_>, key: &str) -> Result<Option<Vec<u8>>> {
         if let Some(f) = self.api.kv_get {
-            let answer = self.ask(caller, Asked::Value, Question::Text(f, key))?;
+            let answer = self.ask(caller, Form::Value, Question::Text(f, key))?;
             if let Some(value) = Self::value(answer)? {
                 return Ok(value);
             }
@@ -221,7 +221,7 @@ impl Host for Callbacks {
 
     fn kv_set(&self, caller: &Caller<'_>, key: &str, value: &[u8]) -> Result<()> {
         if let Some(f) = self.api.kv_set {
-            let answer = self.ask(caller, Asked::Done, Question::Value(f, key, value))?;
+            let answer = self.ask(caller, Form::Done, Question::Value(f, key, value))?;
             if Self::done(answer)? {
                 return Ok(());
             }
@@ -234,7 +234,7 @@ impl Host for Callbacks {
 
     fn kv_delete(&self, caller: &Caller<'_>, key: &str) -> Result<()> {
         if let Some(f) = self.api.kv_delete {
-            let answer = self.ask(caller, Asked::Done, Question::Text(f, key))?;
+            let answer = self.ask(caller, Form::Done, Question::Text(f, key))?;
             if Self::done(answer)? {
                 return Ok(());
             }
@@ -247,7 +247,7 @@ impl Host for Callbacks {
 
     fn http_request(&self, caller: &Caller<'_>, request: &HttpRequest<'_>) -> Result<HttpResponse> {
         if let Some(f) = self.api.http_request {
-            match self.ask(caller, Asked::Http, Question::Http(f, request))? {
+            match self.ask(caller, Form::Http, Question::Http(f, request))? {
                 Answer::Http(response) => return Ok(response),
                 Answer::Default => {}
                 Answer::Ok(_) | Answer::Missing | Answer::Failed(_) => return Err(unexpected()),
@@ -261,7 +261,7 @@ impl Host for Callbacks {
 
     fn emit_event(&self, caller: &Caller<'_>, event: &str) -> Result<()> {
         if let Some(f) = self.api.emit_event {
-            let answer = self.ask(caller, Asked::Done, Question::Text(f, event))?;
+            let answer = self.ask(caller, Form::Done, Question::Text(f, event))?;
             if Self::done(answer)? {
                 return Ok(());
             }

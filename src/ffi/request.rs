@@ -1,16 +1,17 @@
 //! Host requests: what a callback was asked, by number, and how it answers, now or later, from any thread.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::call::{Chain, wait};
+use crate::call::{Chain, MAX_DEPTH, wait};
 use crate::error::{Error, Kind, Result};
 use crate::ffi::error::flowplug_error;
 use crate::ffi::guard::{guard, guard_status};
 use crate::ffi::text::{argument, flowplug_str};
-use crate::ffi::token::Tokens;
 use crate::ffi::{flowplug_status, kind_of};
 use crate::host::{Caller, HttpResponse, PluginContext, http};
+use crate::sys::desk::{Asked, Desk, Seat};
 
 /// A host request: a number that is void once it is answered or nobody waits any more.
 pub type flowplug_request = u64;
@@ -25,14 +26,24 @@ pub struct flowplug_pair {
     pub value: flowplug_str,
 }
 
-static REQUESTS: Tokens<Pending> = Tokens::new();
+static REQUESTS: Desk<Pending> = Desk::new();
+
+thread_local! {
+    /// The seats of this thread: it asks one question at a time, but for those of calls that a callback makes.
+    static SEATS: Seats = const { Seats(RefCell::new(Vec::new())) };
+}
+
+struct Seats(RefCell<Vec<Seat<Pending>>>);
+
+/// As many as nested calls need.
+const SEATS_MAX: usize = MAX_DEPTH;
 
 /// The most headers of a response.
 const HEADERS_MAX: usize = 1024;
 
 /// What kind of answer a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum Form {
     Text,
     Value,
     Done,
@@ -51,70 +62,102 @@ pub(crate) enum Answer {
 
 #[derive(Debug)]
 struct Pending {
-    asked: Asked,
+    form: Form,
     /// Whose allowlist a redirect is checked against; for an HTTP request alone.
     context: Option<Arc<PluginContext>>,
     chain: Chain,
     /// The callback has been called, so that it has to hear when nobody waits any more.
     begun: bool,
-    answered: bool,
     answer: Option<Answer>,
     waker: Option<Waker>,
 }
 
-/// A request that somebody waits for; void when it is dropped. 0 once it is over.
-pub(crate) struct Open(u64);
+/// A request that somebody waits for; void when it is dropped. Empty once it is over.
+pub(crate) struct Open(Option<Asked<Pending>>);
 
 impl Open {
     /// `begun`: its callback is called at once, and not after [`begin`].
-    pub(crate) fn new(caller: &Caller<'_>, asked: Asked, begun: bool) -> Self {
-        let context = (asked == Asked::Http).then(|| caller.context.clone());
-        let chain = caller.chain;
-        Open(REQUESTS.insert(Pending { asked, context, chain, begun, answered: false, answer: None, waker: None }))
+    #[inline]
+    pub(crate) fn new(caller: &Caller<'_>, form: Form, begun: bool) -> Result<Self> {
+        let context = (form == Form::Http).then(|| caller.context.clone());
+        let pending = Pending { form, context, chain: caller.chain, begun, answer: None, waker: None };
+        let own = SEATS.try_with(|seats| seats.0.borrow_mut().pop());
+        let seat = own.ok().flatten().or_else(|| REQUESTS.seat()).ok_or_else(too_many)?;
+        Ok(Open(Some(seat.ask(pending))))
     }
 
     /// Gives the request up; whether its callback was called and has not answered: one that answered just now, too late for
     /// who waited, was told that it did.
     pub(crate) fn give_up(mut self) -> bool {
-        REQUESTS.remove(std::mem::take(&mut self.0)).is_some_and(|p| p.begun && !p.answered)
+        self.end().is_some_and(|p| p.begun && p.answer.is_none())
     }
 
     /// The answer that is there already, which ends the request.
+    #[inline]
     pub(crate) fn answered(&mut self) -> Option<Answer> {
-        let answer = REQUESTS.remove_if(self.0, |p| p.answer.is_some())?.answer;
-        self.0 = 0;
-        answer
+        if self.0.as_ref()?.is_settled() { self.end()?.answer } else { None }
     }
 
+    #[inline]
     pub(crate) fn number(&self) -> flowplug_request {
-        self.0
+        self.0.as_ref().map_or(0, Asked::number)
     }
 
-    /// Waits for the answer within the caller's bounds.
-    pub(crate) fn wait(&self, caller: &Caller<'_>) -> Result<Answer> {
+    /// Waits for the answer, which ends the request, within the caller's bounds.
+    pub(crate) fn wait(&mut self, caller: &Caller<'_>) -> Result<Answer> {
+        let number = self.number();
         let arm = |waker: Waker| {
-            REQUESTS.with(self.0, |p| p.waker = Some(waker));
+            with(number, |p| p.waker = Some(waker));
         };
-        wait(caller.deadline, &caller.cancels(), arm, || REQUESTS.with(self.0, |p| p.answer.take()).flatten())
+        wait(caller.deadline, &caller.cancels(), arm, || self.answered())
+    }
+
+    #[inline]
+    fn end(&mut self) -> Option<Pending> {
+        let (pending, seat) = self.0.take()?.end();
+        let mut seat = Some(seat);
+        let kept = SEATS.try_with(|seats| {
+            let mut seats = seats.0.borrow_mut();
+            if seats.len() < SEATS_MAX {
+                seats.extend(seat.take());
+            }
+        });
+        if let (Some(seat), _) = (seat, kept) {
+            REQUESTS.give_back(seat);
+        }
+        pending
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if self.0 != 0 {
-            drop(REQUESTS.remove(self.0));
-        }
+        drop(self.end());
     }
+}
+
+impl Drop for Seats {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(|seat| REQUESTS.give_back(seat));
+    }
+}
+
+#[cold]
+fn too_many() -> Error {
+    Error::new(Kind::Busy, "A million host requests wait for their answers; answer some.")
+}
+
+fn with<R>(request: flowplug_request, f: impl FnOnce(&mut Pending) -> R) -> Option<R> {
+    REQUESTS.find(request)?.with(request, f)
 }
 
 /// Whether the callback of a request is to be called: not if nobody waits for it any more.
 pub(crate) fn begin(request: flowplug_request) -> bool {
-    REQUESTS.with(request, |p| p.begun = true).is_some()
+    with(request, |p| p.begun = true).is_some()
 }
 
 /// The plugins that led to a request: what a call on its behalf must not wait for.
 pub(crate) fn chain(request: flowplug_request) -> Result<Chain> {
-    REQUESTS.with(request, |p| p.chain).ok_or_else(gone)
+    with(request, |p| p.chain).ok_or_else(gone)
 }
 
 /// Answers with success. `value` (bytes) is the answer of get_config and kv_get and is ignored for the others; it is copied.
@@ -130,11 +173,11 @@ pub unsafe extern "C" fn flowplug_request_ok(request: flowplug_request, value: f
     guard_status(|| {
         // SAFETY: by the function's contract.
         let value = unsafe { value.bytes("value") }?;
-        answer(request, |asked| match asked {
-            Asked::Text if std::str::from_utf8(value).is_err() => Err(argument("The value of get_config is not UTF-8.")),
-            Asked::Text | Asked::Value => Ok(Answer::Ok(value.to_vec())),
-            Asked::Done => Ok(Answer::Ok(Vec::new())),
-            Asked::Http => Err(argument("An http_request is answered with flowplug_request_http.")),
+        answer(request, |form| match form {
+            Form::Text if std::str::from_utf8(value).is_err() => Err(argument("The value of get_config is not UTF-8.")),
+            Form::Text | Form::Value => Ok(Answer::Ok(value.to_vec())),
+            Form::Done => Ok(Answer::Ok(Vec::new())),
+            Form::Http => Err(argument("An http_request is answered with flowplug_request_http.")),
         })
     })
 }
@@ -146,9 +189,9 @@ pub unsafe extern "C" fn flowplug_request_ok(request: flowplug_request, value: f
 #[unsafe(no_mangle)]
 pub extern "C" fn flowplug_request_missing(request: flowplug_request) -> flowplug_status {
     guard_status(|| {
-        answer(request, |asked| match asked {
-            Asked::Text | Asked::Value => Ok(Answer::Missing),
-            Asked::Done | Asked::Http => Err(argument("Only get_config and kv_get can be answered with missing.")),
+        answer(request, |form| match form {
+            Form::Text | Form::Value => Ok(Answer::Missing),
+            Form::Done | Form::Http => Err(argument("Only get_config and kv_get can be answered with missing.")),
         })
     })
 }
@@ -177,9 +220,9 @@ pub unsafe extern "C" fn flowplug_request_http(
         let headers = unsafe { pairs(headers, headers_len) }?;
         // SAFETY: by the function's contract.
         let body = unsafe { body.bytes("body") }?;
-        answer(request, |asked| match asked {
-            Asked::Http => Ok(Answer::Http(HttpResponse { status, headers, body: body.to_vec() })),
-            Asked::Text | Asked::Value | Asked::Done => Err(argument("Only http_request is answered with flowplug_request_http.")),
+        answer(request, |form| match form {
+            Form::Http => Ok(Answer::Http(HttpResponse { status, headers, body: body.to_vec() })),
+            Form::Text | Form::Value | Form::Done => Err(argument("Only http_request is answered with flowplug_request_http.")),
         })
     })
 }
@@ -230,7 +273,7 @@ pub unsafe extern "C" fn flowplug_request_http_check(
     let body = || {
         // SAFETY: by the function's contract.
         let url = unsafe { url.text("url") }?;
-        let context = REQUESTS.with(request, |p| p.context.clone()).ok_or_else(gone)?;
+        let context = with(request, |p| p.context.clone()).ok_or_else(gone)?;
         let context = context.ok_or_else(|| argument("Only an http_request goes to a URL."))?;
         http::check_url(&context, url).map(drop).inspect_err(|e| context.audit_refusal(e))
     };
@@ -239,16 +282,14 @@ pub unsafe extern "C" fn flowplug_request_http_check(
 }
 
 /// Keeps the answer and wakes who waits; a refused answer changes nothing.
-fn answer(request: flowplug_request, make: impl FnOnce(Asked) -> Result<Answer>) -> Result<()> {
-    let answered = REQUESTS.with(request, |p| {
-        if p.answered {
-            return Err(gone());
-        }
-        p.answer = Some(make(p.asked)?);
-        p.answered = true;
+#[inline]
+fn answer(request: flowplug_request, make: impl FnOnce(Form) -> Result<Answer>) -> Result<()> {
+    let keep = |p: &mut Pending| {
+        p.answer = Some(make(p.form)?);
         Ok(p.waker.take())
-    });
-    if let Some(waker) = answered.unwrap_or_else(|| Err(gone()))? {
+    };
+    let waker = REQUESTS.find(request).and_then(|place| place.settle(request, keep)).unwrap_or_else(|| Err(gone()))?;
+    if let Some(waker) = waker {
         waker.wake();
     }
     Ok(())

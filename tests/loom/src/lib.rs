@@ -14,9 +14,13 @@ pub mod wasm {
     mod sync;
 }
 
-/// As above, for the readers.
+/// As above, for the readers and the desk.
 #[path = "../../../src/sys"]
 pub mod sys {
+    #[allow(dead_code, reason = "the models need not all of it")]
+    pub(crate) mod desk;
+    #[path = "../../tests/loom/src/desk.rs"]
+    pub mod questions;
     #[path = "../../tests/loom/src/readers.rs"]
     pub mod model;
     #[allow(dead_code, reason = "the models need not all of it")]
