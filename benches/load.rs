@@ -41,21 +41,25 @@ fn digest(path: &Path) {
     std::hint::black_box(hasher.finalize());
 }
 
-/// S6 for a guest that is slow to initialise.
+/// S6 for guests that are slow to initialise: a Go plugin of the SDK, whose `init` runs in each instance, and one that has none.
 fn snapshot(folder: &Folder) {
-    let module = concat!(env!("CARGO_MANIFEST_DIR"), "/target/plugins/fixture-wasm-go/plugin.wasm");
-    std::fs::copy(module, folder.0.join("go.wasm")).expect("run `make plugins` first");
     let host = Host::new("");
-    let load = |more: &str| host.load(&Manifest::new(&folder.0, "go.wasm", more)).start();
-    let each = load(", pool: {instance_per_call: true}");
-    let from_snapshot = load(", pool: {instance_per_call: true, snapshot: shared_seed}");
-    let warm = load("");
-    let input = format!(r#"{{"context":{{}},"content":{{"do":"echo","text":"{}"}}}}"#, "x".repeat(100));
-    Group::new(format!("a call of a Go plugin with {} B, an instance for every call", input.len()))
-        .case("_initialize runs for each", |n| (0..n).for_each(|_| each.call("command", &input)))
-        .case("from a snapshot", |n| (0..n).for_each(|_| from_snapshot.call("command", &input)))
-        .case("warm", |n| (0..n).for_each(|_| warm.call("command", &input)))
-        .measure(41, 20.0);
+    let sdk = format!(r#"{{"context":{{}},"content":{{"do":"echo","text":"{}"}}}}"#, "x".repeat(100));
+    for (plugin, function, input) in
+        [("fixture-wasm-go", "command", sdk), ("fixture-wasm-go-echo", "echo", format!("\"{}\"", "x".repeat(98)))]
+    {
+        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins").join(plugin).join("plugin.wasm");
+        std::fs::copy(module, folder.0.join("go.wasm")).expect("run `make plugins` first");
+        let load = |more: &str| host.load(&Manifest::new(&folder.0, "go.wasm", more)).start();
+        let each = load(", pool: {instance_per_call: true}");
+        let from_snapshot = load(", pool: {instance_per_call: true, snapshot: shared_seed}");
+        let warm = load("");
+        Group::new(format!("{function} of {plugin} with {} B, an instance for every call", input.len()))
+            .case("_initialize runs for each", |n| (0..n).for_each(|_| each.call(function, &input)))
+            .case("from a snapshot", |n| (0..n).for_each(|_| from_snapshot.call(function, &input)))
+            .case("warm", |n| (0..n).for_each(|_| warm.call(function, &input)))
+            .measure(41, 20.0);
+    }
 }
 
 /// Changes the time of the file, as whoever writes it does: the next load hashes it.
