@@ -5,7 +5,7 @@
 //! bounds come from the engine's epoch, and what can block waits on the caller's thread until the deadline or a cancel.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::call::{Call, Deadline, Sink};
@@ -16,13 +16,14 @@ use crate::manifest::{Manifest, Snapshot};
 use blueprint::Blueprint;
 use cache::Cache;
 use compile::{Compiled, Order};
-use engine::{Features, Machine, Ticking};
+use engine::{Features, Machine};
 use instance::{Instance, Request};
 use lease::Lease;
 use module::Interface;
 use pool::Pool;
 pub use pool::Stats;
 use state::{Due, Running};
+use ticker::{Idle, Ticking};
 use upkeep::Upkeep;
 
 mod artifact;
@@ -43,11 +44,14 @@ mod memory;
 mod module;
 mod output;
 mod pool;
+mod refill;
 mod requests;
+mod rest;
 mod snapshot;
 mod stack;
 mod state;
 mod sync;
+mod ticker;
 mod transfer;
 mod trap;
 mod upkeep;
@@ -116,12 +120,18 @@ pub struct Plugin {
     /// Held, so that the next load of the same module finds it.
     _compiled: Arc<Compiled>,
     upkeep: Upkeep,
-    _ticking: Ticking,
+    ticking: Ticking,
 }
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Plugin").field("identity", &self.blueprint.context.identity()).finish_non_exhaustive()
+    }
+}
+
+impl Idle for Plugin {
+    fn is_idle(&self) -> bool {
+        self.pool.is_idle()
     }
 }
 
@@ -136,6 +146,8 @@ impl Plugin {
     pub fn load(settings: &Settings, manifest: &Manifest, context: Arc<PluginContext>, call: &Call) -> Result<Arc<Plugin>> {
         let plugin = Arc::new(stack::with_room(|| Plugin::load_here(settings, manifest, context, call))??);
         plugin.upkeep.begin(&plugin);
+        let idle: Weak<Plugin> = Arc::downgrade(&plugin);
+        plugin.ticking.unless(idle);
         Ok(plugin)
     }
 
@@ -169,7 +181,7 @@ impl Plugin {
             health: Mutex::default(),
             _compiled: compiled,
             upkeep: Upkeep::default(),
-            _ticking: ticking,
+            ticking,
         };
         plugin.make_first(&due)?;
         Ok(plugin)

@@ -197,6 +197,12 @@ impl<T> Desk<T> {
     }
 }
 
+impl<T> Default for Desk<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

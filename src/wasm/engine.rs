@@ -1,12 +1,7 @@
-//! The wasm engines of this process, one for each kind of settings, and the ticker behind every deadline.
-//!
-//! An engine is made when it is first needed and lives as long as the process. Its ticker runs only while somebody holds
-//! a [`Ticking`], that is, while a plugin is loaded.
+//! The wasm engines of this process, one for each kind of settings. An engine is made when it is first needed and lives as long
+//! as the process.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 use wasmtime::{
@@ -15,11 +10,8 @@ use wasmtime::{
 
 use super::glue::{self, Frees};
 use super::instance::GLUED_MAX;
+use super::ticker::Ticker;
 use crate::error::{Error, Kind, Result};
-use crate::sys;
-
-/// How often the epoch moves: a deadline is late by this much at most.
-const TICK: Duration = Duration::from_millis(1);
 
 /// The stack of a guest, in bytes; see [`super::stack`] for what must be left of the thread's own.
 pub(super) const GUEST_STACK: usize = 512 << 10;
@@ -51,14 +43,8 @@ pub(super) struct Features {
 /// An engine and its ticker.
 pub(super) struct Machine {
     pub(super) engine: Engine,
-    ticker: Mutex<Ticker>,
+    pub(super) ticker: Ticker,
     glue: [OnceCell<Module>; Frees::COUNT],
-}
-
-#[derive(Default)]
-struct Ticker {
-    holders: usize,
-    running: bool,
 }
 
 /// The machine of these features; made when first asked for.
@@ -73,7 +59,7 @@ pub(super) fn machine(features: Features) -> Result<&'static Machine> {
         (false, false) => &CHECKED,
         (false, true) => &CHECKED_FUELLED,
     };
-    place.get_or_try_init(|| Ok(Machine { engine: engine(features)?, ticker: Mutex::default(), glue: Default::default() }))
+    place.get_or_try_init(|| Ok(Machine { engine: engine(features)?, ticker: Ticker::new(), glue: Default::default() }))
 }
 
 /// Pooled, or on demand where the address space is bounded (`RLIMIT_AS`, Valgrind) and the pool's reservation fails.
@@ -144,16 +130,6 @@ fn pooling() -> PoolingAllocationConfig {
     pooling
 }
 
-/// Moves with every epoch: whether a tick has passed is known without reading the clock. Never 0.
-pub(super) fn ticks() -> u64 {
-    TICKS.load(Ordering::Relaxed)
-}
-
-static TICKS: AtomicU64 = AtomicU64::new(1);
-
-/// While one of these lives, the epoch of its machine moves.
-pub(super) struct Ticking(&'static Machine);
-
 impl Machine {
     /// The glue for guests that free their buffers so; compiled when first asked for.
     pub(super) fn glue(&self, frees: Frees) -> Result<&Module> {
@@ -161,43 +137,6 @@ impl Machine {
         place
             .get_or_try_init(|| glue::compile(&self.engine, frees))
             .map_err(|e| Error::new(Kind::Internal, format!("The glue of calls does not compile: {e:#}.")))
-    }
-
-    /// Starts the ticker if it does not run yet.
-    pub(super) fn tick(&'static self) -> Result<Ticking> {
-        let mut ticker = self.ticker();
-        if !ticker.running {
-            std::thread::Builder::new().name("flowplug-ticker".to_owned()).stack_size(64 << 10).spawn(|| self.run()).map_err(|e| {
-                Error::new(Kind::Io, format!("The system refused a thread for the wasm deadlines: {e}. Check the limit on processes."))
-            })?;
-            ticker.running = true;
-        }
-        ticker.holders += 1;
-        Ok(Ticking(self))
-    }
-
-    fn run(&self) {
-        sys::block_signals();
-        loop {
-            std::thread::sleep(TICK);
-            self.engine.increment_epoch();
-            TICKS.fetch_add(1, Ordering::Relaxed);
-            let mut ticker = self.ticker();
-            if ticker.holders == 0 {
-                ticker.running = false;
-                return;
-            }
-        }
-    }
-
-    fn ticker(&self) -> MutexGuard<'_, Ticker> {
-        self.ticker.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Ticking {
-    fn drop(&mut self) {
-        self.0.ticker().holders -= 1;
     }
 }
 

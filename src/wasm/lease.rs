@@ -18,6 +18,7 @@ pub(super) struct Lease<'a> {
 impl<'a> Lease<'a> {
     #[inline]
     pub(super) fn new(plugin: &'a Plugin, turn: Turn<'a, Box<Instance>>) -> Self {
+        plugin.blueprint.machine.ticker.needed();
         Lease { plugin, keep: false, turn, loss: Loss(None) }
     }
 

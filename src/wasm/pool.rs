@@ -19,11 +19,13 @@ use queue::Queue;
 pub(super) use stats::Cause;
 pub use stats::Stats;
 use stats::{Counts, count};
+use upkeep::USED;
 
 mod queue;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 /// How often in a row a slot that comes back is left to whoever comes first while others wait. A change of threads costs as
 /// much as some ten short calls: so many share its cost, and one that waits waits no more than this many times its share.
@@ -69,6 +71,8 @@ struct Slot<T> {
     warm: AtomicBool,
     /// For those who wait, if anybody does.
     reserved: AtomicBool,
+    /// [`USED`], less what was taken note of.
+    used: AtomicUsize,
 }
 
 struct Place<T> {
@@ -79,8 +83,6 @@ struct Place<T> {
     retired: bool,
     /// How often it came back in a row without going to those who waited.
     passed: u32,
-    /// It was taken since the last sweep.
-    used: bool,
 }
 
 /// The right to one of the pool's places until it is dropped: with an instance, or to [`put`](Turn::put) one there. What lies
@@ -138,9 +140,10 @@ impl<T> Pool<T> {
     /// An empty pool of at most `max` instances (one at least).
     pub(super) fn new(max: usize) -> Self {
         let slot = |index| Slot {
-            lock: TryLock::new(Place { index, item: None, retired: false, passed: 0, used: false }),
+            lock: TryLock::new(Place { index, item: None, retired: false, passed: 0 }),
             warm: AtomicBool::new(false),
             reserved: AtomicBool::new(false),
+            used: AtomicUsize::new(0),
         };
         Pool {
             slots: (0..max.max(1)).map(slot).collect(),
@@ -181,40 +184,6 @@ impl<T> Pool<T> {
         self.search(patience, deadline, cancels)
     }
 
-    /// An idle instance, if there is one this moment.
-    pub(super) fn try_take(&self) -> Option<Turn<'_, T>> {
-        let waited_for = self.is_waited_for();
-        let slots = self.slots.iter().filter(|slot| slot.is_warm() && !(waited_for && slot.is_reserved()));
-        slots.filter_map(|slot| self.hold(slot)).find(|turn| turn.is_some())
-    }
-
-    /// A place for a new instance, if there is one this moment, nobody waits for it, and calls have another meanwhile.
-    pub(super) fn try_vacant(&self) -> Option<Turn<'_, T>> {
-        if self.gate.state.load(Ordering::Relaxed) != 0 {
-            return None;
-        }
-        let slots = self.slots.iter().filter(|slot| !slot.is_warm());
-        let turn = slots.filter_map(|slot| self.hold(slot)).find(|turn| turn.is_none())?;
-        let own = turn.place.as_ref().map(|place| place.index);
-        let another = |(index, slot): (usize, &Slot<T>)| Some(index) != own && self.hold(slot).is_some();
-        self.slots.iter().enumerate().any(another).then_some(turn)
-    }
-
-    /// Ends the instances but one that nobody has used since the last sweep. Whether more than one is left: then it has to
-    /// be swept again.
-    pub(super) fn sweep(&self) -> bool {
-        let mut warm = self.warm();
-        for slot in self.slots.iter().filter(|slot| slot.is_warm()) {
-            let Some(mut turn) = self.hold(slot) else { continue };
-            let used = turn.place.as_mut().is_some_and(|place| std::mem::take(&mut place.used));
-            if !used && turn.is_some() && warm > 1 {
-                turn.discard(Cause::Idle);
-                warm -= 1;
-            }
-        }
-        warm > 1
-    }
-
     #[cold]
     #[inline(never)]
     fn search(&self, patience: Duration, deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<Turn<'_, T>> {
@@ -244,9 +213,9 @@ impl<T> Pool<T> {
     /// For a caller, not for the pool's own upkeep.
     #[inline(always)]
     fn hold_for_use<'a>(&'a self, slot: &'a Slot<T>) -> Option<Turn<'a, T>> {
-        let mut turn = self.hold(slot)?;
-        if let Some(place) = &mut turn.place {
-            place.used = true;
+        let turn = self.hold(slot)?;
+        if slot.used.load(Ordering::Relaxed) != USED {
+            slot.used.store(USED, Ordering::Relaxed);
         }
         Some(turn)
     }

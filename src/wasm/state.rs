@@ -6,10 +6,10 @@ use serde_json::Value;
 use wasmtime::{Memory, StoreContextMut, TypedFunc, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use super::engine;
 use super::limits::Limits;
 use super::module::Interface;
 use super::output::Output;
+use super::ticker::ticks;
 use super::trap;
 use crate::call::{self, Call, Cancel, Chain, Deadline};
 use crate::error::{Error, Kind, PLUGIN_TEXT_MAX, Result, clean};
@@ -115,7 +115,7 @@ impl Current {
     /// `timeout` or `cancelled` if the call may not go on, looked at once a tick: a guest that only makes host calls, one
     /// after the other, meets no other check.
     pub(super) fn look(&mut self, context: &PluginContext) -> Result<()> {
-        let now = engine::ticks();
+        let now = ticks();
         if self.seen == now {
             return Ok(());
         }

@@ -4,12 +4,13 @@
 //! Threads live only while there is something to do: one for each plugin that lacks an instance, one for all that have
 //! instances to spare.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::Plugin;
 use super::lease::Lease;
+use super::refill::Refill;
 use super::state::Running;
 use crate::call::{Call, Deadline};
 use crate::error::Result;
@@ -28,9 +29,8 @@ static KEEPER: Keeper = Keeper::new(SWEEP);
 #[derive(Default)]
 pub(super) struct Upkeep {
     plugin: OnceLock<Weak<Plugin>>,
-    /// Instances that broke and have not been replaced yet.
-    missing: AtomicUsize,
-    refilling: AtomicBool,
+    /// Of instances that broke.
+    refill: Refill,
     /// The keeper knows of it.
     watched: AtomicBool,
 }
@@ -43,7 +43,7 @@ impl Upkeep {
 
     /// An instance was made.
     pub(super) fn gained(&self, live: usize) {
-        let _none_missing = self.missing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |missing| missing.checked_sub(1));
+        self.refill.gained();
         if live > 1
             && let Some(plugin) = self.plugin.get()
             && !self.watched.swap(true, Ordering::SeqCst)
@@ -55,17 +55,18 @@ impl Upkeep {
     /// An instance broke, and its place is free: another is made in the background. Where that fails nothing is said: the
     /// next call makes its own and reports.
     pub(super) fn lost(&self) {
-        self.missing.fetch_add(1, Ordering::SeqCst);
-        let Some(plugin) = self.plugin.get().and_then(Weak::upgrade) else { return };
-        if !self.refilling.swap(true, Ordering::SeqCst) {
-            let thread = std::thread::Builder::new().name("flowplug-refill".to_owned()).stack_size(sys::STACK_SIZE);
-            let refilling = Refilling { plugin, active: true };
-            // The thread that does not start drops what it was given.
-            drop(thread.spawn(move || {
-                sys::block_signals();
-                refilling.run();
-            }));
+        let begins = self.refill.lost();
+        if !begins {
+            return;
         }
+        let Some(plugin) = self.plugin.get().and_then(Weak::upgrade) else { return self.refill.stop() };
+        let thread = std::thread::Builder::new().name("flowplug-refill".to_owned()).stack_size(sys::STACK_SIZE);
+        let refilling = Refilling { plugin, active: true };
+        // The thread that does not start drops what it was given.
+        drop(thread.spawn(move || {
+            sys::block_signals();
+            refilling.run();
+        }));
     }
 }
 
@@ -85,27 +86,15 @@ struct Refilling {
 
 impl Refilling {
     fn run(mut self) {
-        let upkeep = &self.plugin.upkeep;
-        loop {
-            while upkeep.missing.load(Ordering::SeqCst) > 0 {
-                if !matches!(self.plugin.replace(), Ok(true)) {
-                    upkeep.missing.store(0, Ordering::SeqCst);
-                }
-            }
-            upkeep.refilling.store(false, Ordering::SeqCst);
-            // One that was lost just now saw this at work and left it to this.
-            if upkeep.missing.load(Ordering::SeqCst) == 0 || upkeep.refilling.swap(true, Ordering::SeqCst) {
-                self.active = false;
-                return;
-            }
-        }
+        self.plugin.upkeep.refill.run(|| matches!(self.plugin.replace(), Ok(true)));
+        self.active = false;
     }
 }
 
 impl Drop for Refilling {
     fn drop(&mut self) {
         if self.active {
-            self.plugin.upkeep.refilling.store(false, Ordering::SeqCst);
+            self.plugin.upkeep.refill.stop();
         }
     }
 }
@@ -228,6 +217,28 @@ mod tests {
             let three: Arc<dyn Sweep> = Arc::new(Three(Mutex::new((0, sender.clone()))));
             KEEPER.watch(Arc::downgrade(&three));
             assert_eq!([1, 2, 3], [0; 3].map(|_| swept.recv().unwrap()));
+            ended(&KEEPER);
+        }
+    }
+
+    #[test]
+    fn two_who_come_first_at_the_same_time_have_one_keeper() {
+        static KEEPER: Keeper = Keeper::new(Duration::from_millis(1));
+        for _ in 0..50 {
+            let (sender, swept) = channel();
+            let both: [Arc<dyn Sweep>; 2] = [0, 0].map(|none| Arc::new(Three(Mutex::new((none, sender.clone())))) as Arc<dyn Sweep>);
+            let together = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                for three in &both {
+                    scope.spawn(|| {
+                        together.wait();
+                        KEEPER.watch(Arc::downgrade(three));
+                    });
+                }
+            });
+            let mut seen = [0; 6].map(|_| swept.recv().unwrap());
+            seen.sort_unstable();
+            assert_eq!(seen, [1, 1, 2, 2, 3, 3]);
             ended(&KEEPER);
         }
     }

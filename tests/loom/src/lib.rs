@@ -10,6 +10,11 @@ pub mod wasm {
     pub mod model;
     #[allow(dead_code, unused_imports, reason = "the models need not all of it")]
     pub(crate) mod pool;
+    #[allow(dead_code, reason = "as above")]
+    pub(crate) mod refill;
+    pub(crate) mod rest;
+    #[path = "../../tests/loom/src/upkeep.rs"]
+    pub mod upkeep;
     #[path = "../../tests/loom/src/sync.rs"]
     mod sync;
 }

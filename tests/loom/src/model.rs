@@ -15,7 +15,7 @@ use crate::error::{Kind, Result};
 const PREEMPTIONS: usize = 2;
 
 /// Runs a model twice: turns are left to whoever comes, and turns are handed over.
-fn check(model: impl Fn() + Sync + Send + Clone + 'static) {
+pub(super) fn check(model: impl Fn() + Sync + Send + Clone + 'static) {
     for rested in [Duration::ZERO, Duration::from_secs(1)] {
         let mut builder = Builder::new();
         builder.preemption_bound = Some(PREEMPTIONS);
@@ -27,7 +27,7 @@ fn check(model: impl Fn() + Sync + Send + Clone + 'static) {
     }
 }
 
-fn take<'a>(pool: &'a Pool<u32>, cancel: Option<&Cancel>) -> Result<Turn<'a, u32>> {
+pub(super) fn take<'a>(pool: &'a Pool<u32>, cancel: Option<&Cancel>) -> Result<Turn<'a, u32>> {
     pool.take(Duration::MAX, &Deadline::never(), &[cancel])
 }
 

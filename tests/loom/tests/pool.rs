@@ -1,6 +1,6 @@
 //! The models of the pool, run by `.ci/test rust`.
 
-use flowplug_pool_model::wasm::model;
+use flowplug_pool_model::wasm::{model, upkeep};
 
 #[test]
 fn two_threads_share_one_place() {
@@ -35,4 +35,14 @@ fn a_drain_can_be_tried_again() {
 #[test]
 fn two_places_serve_two() {
     model::two_places_serve_two();
+}
+
+#[test]
+fn what_broke_is_replaced() {
+    upkeep::what_broke_is_replaced();
+}
+
+#[test]
+fn who_is_called_has_ticks() {
+    upkeep::who_is_called_has_ticks();
 }
