@@ -59,10 +59,9 @@ impl Ticker {
 
     /// Whether somebody needs ticks, for all that is known.
     fn is_needed(&self) -> bool {
-        let mut state = self.state();
-        state.known.retain(|known| known.strong_count() > 0);
+        let state = self.state();
         if state.known.len() != state.holders {
-            return state.holders > 0;
+            return true;
         }
         let known: Vec<Arc<dyn Idle>> = state.known.iter().filter_map(Weak::upgrade).collect();
         // The last one of a plugin ends it, which takes the lock.
@@ -121,7 +120,11 @@ impl Ticking {
 
 impl Drop for Ticking {
     fn drop(&mut self) {
-        self.0.ticker.state().holders -= 1;
+        let mut state = self.0.ticker.state();
+        state.holders -= 1;
+        // With its holder, which is gone.
+        state.known.retain(|known| known.strong_count() > 0);
+        drop(state);
         self.0.ticker.needed();
     }
 }
