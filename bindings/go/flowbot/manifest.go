@@ -4,38 +4,49 @@ package flowbot
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
 
 	"github.com/flowline-io/flowbot/pkg/plugin"
 	flowplug "github.com/flowplug/flowplug/bindings/go"
 )
 
 // manifestOf is the manifest as the library reads it. flowbot's type has no room for what the library takes beyond it, a gRPC plugin's
-// permissions for instance: that comes from the plugin.yaml that m was read from.
-func manifestOf(m *plugin.Manifest, baseDir string) (*flowplug.Manifest, error) {
+// permissions for instance: that comes from the plugin.yaml that m was read from, and nothing else does.
+func (r *runner) manifestOf(ctx context.Context, m *plugin.Manifest) (*flowplug.Manifest, error) {
 	if m == nil {
 		return nil, &flowplug.Error{Status: flowplug.StatusInvalidArgument, Message: "There is no manifest."}
 	}
-	known, err := generic(m)
+	all, err := generic(m)
 	if err != nil {
 		return nil, unreadable(err)
 	}
-	written, err := writtenFor(m, baseDir)
+	written, err := r.writtenFor(ctx, m)
 	if err != nil {
 		return nil, err
 	}
 	if written != nil {
-		all, err := generic(written)
+		beyond, err := generic(written)
 		if err != nil {
 			return nil, unreadable(err)
 		}
-		known = over(all, known).(map[string]any)
+		strip(beyond, reflect.TypeFor[plugin.Manifest]())
+		for _, section := range []string{"grpc", "wasm"} {
+			if all[section] == nil {
+				delete(beyond, section) // of a runtime that m has not
+			}
+		}
+		add(all, beyond)
 	}
-	text, err := json.Marshal(known)
+	text, err := json.Marshal(all)
 	if err != nil {
 		return nil, unreadable(err)
 	}
@@ -43,31 +54,31 @@ func manifestOf(m *plugin.Manifest, baseDir string) (*flowplug.Manifest, error) 
 	if err := json.Unmarshal(text, manifest); err != nil {
 		return nil, unreadable(err)
 	}
-	manifest.SetBaseDir(baseDir)
+	manifest.SetBaseDir(r.baseDir)
 	return manifest, nil
 }
 
 // writtenFor is the plugin.yaml of baseDir, or else of the artifact's folder, if it names the same artifact as m does; nil if neither is there.
-func writtenFor(m *plugin.Manifest, baseDir string) (*flowplug.Manifest, error) {
-	var artifact string
-	switch {
-	case m.Runtime == plugin.RuntimeWasm && m.Wasm != nil:
-		artifact = m.Wasm.Module
-	case m.Runtime == plugin.RuntimeGRPC && m.GRPC != nil:
-		artifact = m.GRPC.Binary
-	}
+// One that the library refuses is an error in baseDir, which is the plugin's by the caller's word. In the artifact's folder, which
+// may be the working directory, it is one only if it names the artifact: else it is somebody else's, and passed over.
+func (r *runner) writtenFor(ctx context.Context, m *plugin.Manifest) (*flowplug.Manifest, error) {
+	artifact := artifactOf(m)
 	beside := filepath.Dir(artifact)
 	if !filepath.IsAbs(beside) {
-		beside = filepath.Join(baseDir, beside)
+		beside = filepath.Join(r.baseDir, beside)
 	}
-	for _, folder := range []string{baseDir, beside} {
+	for _, folder := range []string{r.baseDir, beside} {
 		path := filepath.Join(folder, "plugin.yaml")
 		if _, err := os.Stat(path); folder == "" || errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		written, err := flowplug.ReadManifest(path)
 		if err != nil {
-			return nil, err
+			if folder == r.baseDir || names(path, artifact) {
+				return nil, err
+			}
+			r.note(ctx, slog.LevelWarn, "the plugin.yaml beside the artifact is passed over: it cannot be read, and does not name the artifact", err)
+			continue
 		}
 		if (written.Wasm != nil && written.Wasm.Module == artifact) || (written.GRPC != nil && written.GRPC.Binary == artifact) {
 			return written, nil
@@ -76,30 +87,52 @@ func writtenFor(m *plugin.Manifest, baseDir string) (*flowplug.Manifest, error) 
 	return nil, nil
 }
 
-// over is below with what above says in its place: objects are joined, and what is empty says nothing.
-func over(below, above any) any {
-	to, isObject := below.(map[string]any)
-	from, areObjects := above.(map[string]any)
-	if !isObject || !areObjects {
-		if empty(above) {
-			return below
-		}
-		return above
+func artifactOf(m *plugin.Manifest) string {
+	switch {
+	case m.Runtime == plugin.RuntimeWasm && m.Wasm != nil:
+		return m.Wasm.Module
+	case m.Runtime == plugin.RuntimeGRPC && m.GRPC != nil:
+		return m.GRPC.Binary
 	}
-	for name, value := range from {
-		to[name] = over(to[name], value)
-	}
-	return to
+	return ""
 }
 
-func empty(value any) bool {
-	switch value := value.(type) {
-	case []any:
-		return len(value) == 0
-	case map[string]any:
-		return len(value) == 0
+// names says whether the manifest at path, which need not be one that can be parsed, has this artifact.
+func names(path, artifact string) bool {
+	text, err := os.ReadFile(path)
+	return err == nil && regexp.MustCompile(`(?m)\b(?:module|binary)["']?\s*:\s*["']?`+regexp.QuoteMeta(artifact)+`["']?\s*(?:[,}#]|$)`).Match(text)
+}
+
+// strip takes out of an object what the type has fields for, at every depth.
+func strip(object map[string]any, known reflect.Type) {
+	for i := range known.NumField() {
+		field := known.Field(i)
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		within := field.Type
+		if within.Kind() == reflect.Pointer {
+			within = within.Elem()
+		}
+		if below, isObject := object[name].(map[string]any); isObject && within.Kind() == reflect.Struct {
+			strip(below, within)
+			if len(below) > 0 {
+				continue
+			}
+		}
+		delete(object, name)
 	}
-	return value == nil || value == "" || value == json.Number("0") || value == false
+}
+
+// add lays what is beyond flowbot's type into what the type has said.
+func add(to, beyond map[string]any) {
+	for name, value := range beyond {
+		into, isObject := to[name].(map[string]any)
+		more, areObjects := value.(map[string]any)
+		if isObject && areObjects {
+			add(into, more)
+		} else if to[name] == nil {
+			to[name] = value
+		}
+	}
 }
 
 // generic is a manifest as its JSON, with its numbers as they are written.

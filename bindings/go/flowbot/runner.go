@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"github.com/flowline-io/flowbot/pkg/plugin"
 	flowplug "github.com/flowplug/flowplug/bindings/go"
@@ -17,7 +19,8 @@ import (
 // NewRunner makes the Runner of one plugin in the host h. identity is who the plugin is: its part of the KV store goes by it, and so does the
 // exchange at a reload (see the package's notes). baseDir is the folder against which relative paths of the manifest are resolved; empty is the working
 // directory, as in flowbot. What flowbot's Manifest has no field for, grpc.permissions for instance, is read by Load from the plugin.yaml in baseDir or beside
-// the artifact, if that names the same artifact. api answers what the plugin asks; where it is nil, h's own HostAPI or the library's defaults do.
+// the artifact, if that names the same artifact; what it has a field for is as the Manifest says, empty or not. api answers what the plugin asks (for
+// HTTP see the package's notes); where it is nil, h's own HostAPI or the library's defaults do.
 //
 // The plugin is granted what its manifest asks, as flowbot grants it: the policy "trusted" stands before opts.
 // flowplug.WithRunnerPolicy(nil) among opts has h's policy decide instead.
@@ -42,7 +45,7 @@ func NewRunner(h *flowplug.Host, identity, baseDir string, m *plugin.Manifest, a
 		all = append(all, flowplug.WithRunnerHostAPI(services{api}))
 	}
 	core := h.NewRunner(identity, append(all, opts...)...)
-	return &runner{place: place{h, identity}, core: core, baseDir: baseDir, api: api}, nil
+	return &runner{place: place{weak.Make(h), identity}, core: core, baseDir: baseDir, api: api}, nil
 }
 
 func refused(status flowplug.Status, identity, message string) error {
@@ -56,8 +59,7 @@ type runner struct {
 	baseDir string
 	api     plugin.HostAPI
 
-	mu      sync.Mutex // one start or stop at a time; guards begun
-	begun   bool
+	mu      sync.Mutex            // one start at a time
 	failed  atomic.Pointer[error] // why it did not start
 	stopped atomic.Bool
 	line    atomic.Pointer[lineage] // since it was started
@@ -68,7 +70,7 @@ var _ plugin.Runner = (*runner)(nil)
 // Load loads the plugin: it finds and checks the artifact, and compiles the module or starts the process. The name in the PluginInfo is that
 // of m, which flowbot's local source has made the folder's.
 func (r *runner) Load(ctx context.Context, m *plugin.Manifest) (*plugin.PluginInfo, error) {
-	manifest, err := manifestOf(m, r.baseDir)
+	manifest, err := r.manifestOf(ctx, m)
 	if err != nil {
 		return nil, translated(err)
 	}
@@ -85,54 +87,48 @@ func (r *runner) Start(ctx context.Context, config json.RawMessage) error {
 	defer r.mu.Unlock()
 	switch failed := r.failed.Load(); {
 	case failed != nil:
-		r.note(ctx, "error", "the plugin stays stopped, because it could not be started with its own config", *failed)
+		r.note(ctx, slog.LevelError, "the plugin stays stopped, because it could not be started with its own config", *failed)
 		return nil
-	case r.begun && !r.stopped.Load():
-		r.note(ctx, "info", "the plugin is started already, and keeps the config that it has", nil)
+	case r.line.Load() != nil && !r.stopped.Load():
+		r.note(ctx, slog.LevelInfo, "the plugin is started already, and keeps the config that it has", nil)
 		return nil
 	}
 	if err := r.core.Start(ctx, config); err != nil {
 		err = translated(err)
-		if !errors.Is(err, flowplug.ErrInvalidState) {
+		if !errors.Is(err, flowplug.ErrInvalidState) && !r.stopped.Load() {
 			// flowbot lets go of a runner that does not start, without stopping it.
 			r.failed.Store(&err)
 			_ = r.core.Close()
 		}
 		return err
 	}
-	r.begun = true
-	r.line.Store(lead(r.place, r))
+	if !r.lead() {
+		return refused(flowplug.StatusInvalidState, r.place.identity, "The plugin was stopped while it started.")
+	}
 	return nil
 }
 
-func (r *runner) note(ctx context.Context, level, what string, cause error) {
+func (r *runner) note(ctx context.Context, level slog.Level, what string, cause error) {
 	fields := map[string]string{"plugin": r.place.identity}
-	at := slog.LevelInfo
 	if cause != nil {
-		fields["error"], at = cause.Error(), slog.LevelError
+		fields["error"] = cause.Error()
 	}
 	if r.api != nil {
-		r.api.Log(ctx, level, what, fields)
+		r.api.Log(ctx, strings.ToLower(level.String()), what, fields)
 		return
 	}
-	slog.Log(ctx, at, what, "fields", fields)
+	slog.Log(ctx, level, what, "fields", fields)
 }
 
-// Stop refuses new calls of this plugin, gives those in flight until ctx's deadline (30 s if it has none) and ends it. After a
-// reload the later calls go to the plugin that took its place. Again it does nothing.
+// Stop refuses new calls of this plugin, gives those in flight, and a start, until ctx's deadline (30 s if it has none) and ends it.
+// After a reload the later calls go to the plugin that took its place. Again it waits for that end, and does nothing.
 func (r *runner) Stop(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.stopped.Swap(true) {
-		return nil
-	}
-	if line := r.line.Load(); line != nil {
-		line.leave(r)
-	}
+	again := r.stopped.Swap(true)
+	r.leave()
 	err := r.core.Stop(ctx)
 	_ = r.core.Close()
-	if r.failed.Load() != nil {
-		return nil // it had ended before
+	if again || r.failed.Load() != nil {
+		return nil // it had ended before, or another Stop says how it ended
 	}
 	return translated(err)
 }

@@ -20,5 +20,15 @@ func TestWithoutTheLibraryThereIsNoHost(t *testing.T) {
 	wasm := &plugin.Manifest{Name: "x", Runtime: plugin.RuntimeWasm, Wasm: &plugin.WasmConfig{Module: "x.wasm"}}
 	if r, err := NewRunner(host, "x", "", wasm, nil); r != nil || !errors.Is(err, flowplug.ErrInvalidArgument) {
 		t.Error(err)
+	} // One that was not made by NewHost can do nothing, and harms nobody.
+	r, err := NewRunner(new(flowplug.Host), "x", "", wasm, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Load(t.Context(), wasm); !errors.Is(err, flowplug.ErrUnsupported) {
+		t.Error(err)
+	}
+	if err := r.Stop(t.Context()); !errors.Is(err, flowplug.ErrUnsupported) {
+		t.Error(err)
 	}
 }
