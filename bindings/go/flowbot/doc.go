@@ -14,12 +14,20 @@
 // health say why it does not run.
 //
 // A reload is a second Runner of the same identity, started while the first still runs. When the first is stopped its calls
-// in flight have until the context's deadline to end, and every later call of it goes to the Runner that was started last. So what flowbot has bound to the
-// first Runner, which its abilities and providers are, is on the new plugin after a reload, and no call is refused on the way.
-// When the last Runner of an identity is stopped the identity is free again.
+// in flight have until the context's deadline to end, and every later call of it goes to the Runner that was started last of those
+// that run. So what flowbot has bound to the first Runner, which its abilities and providers are, is on the new plugin after a reload,
+// and no call is refused on the way. If the second is stopped first, its later calls go to the first. When the last Runner of
+// an identity is stopped the identity is free again.
 //
-// Runners can be used from many goroutines at once. A Host that is closed ends all of its plugins; stop the Runners first, which
-// flowbot does when it unloads plugins.
+// Runners can be used from many goroutines at once. A Stop ends a Start that is on its way, at its context's deadline at the latest.
+// A Host that is closed ends all of its plugins; stop the Runners first, which flowbot does when it unloads plugins.
+//
+// # Requests of plugins
+//
+// A URL has passed the plugin's permissions.http before HTTPRequest of the HostAPI is asked. Where the answer is a redirect nobody
+// but the HTTP client asks again, and one of net/http's own follows it to any host. So make the client by [flowplug.HTTPClient],
+// with the context that HTTPRequest was given: it asks the permissions before each request that it sends. Or return
+// [flowplug.ErrUseDefault]: then the library makes the request, and keeps away from addresses that are not public, too.
 //
 // # Contexts of calls
 //

@@ -12,7 +12,7 @@ import (
 	flowplug "github.com/flowplug/flowplug/bindings/go"
 )
 
-// services answers a plugin from flowbot's HostAPI.
+// services answers a plugin from flowbot's HostAPI. The methods get the library's context as it is: flowplug.HTTPClient goes by it.
 type services struct{ api plugin.HostAPI }
 
 var _ flowplug.HostAPI = services{}
