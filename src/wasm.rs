@@ -130,8 +130,10 @@ impl std::fmt::Debug for Plugin {
 }
 
 impl Idle for Plugin {
-    fn is_idle(&self) -> bool {
-        self.pool.is_idle()
+    fn is_idle(self: Arc<Self>) -> bool {
+        let idle = self.pool.is_idle();
+        ticker::let_go(self);
+        idle
     }
 }
 

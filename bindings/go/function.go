@@ -143,17 +143,19 @@ func (r *Runner) callUnresolved(ctx context.Context, function string, params []b
 
 // callWithoutThread makes a call for which the goroutine waits, and no thread does.
 func (r *Runner) callWithoutThread(ctx context.Context, f *frame, function string, params []byte) (json.RawMessage, error) {
+	if err := tellEnded(); err != nil {
+		return nil, r.named(err)
+	}
 	p, err := r.acquire()
 	if err != nil {
 		return nil, err
 	}
-	defer p.release()
-	if err := tellEnded(); err != nil {
-		return nil, r.named(err)
-	}
 	name, nameLen := charsOf(function)
 	ptr, n := chars(params)
-	if status := C.fp_plugin_call_async(p.ptr, name, nameLen, ptr, n, f.c); status != C.FLOWPLUG_OK {
+	status := C.fp_plugin_call_async(p.ptr, name, nameLen, ptr, n, f.c)
+	// The library holds what the call needs; a Close must not wait for its end, since it is what ends it.
+	p.release()
+	if status != C.FLOWPLUG_OK {
 		return nil, f.failed(ctx, f.error(status))
 	}
 	// The library completes every call that it accepted, at its deadline or its cancel at the latest.

@@ -94,6 +94,24 @@ func TestDeadlinesEndTheFewAndTheMany(t *testing.T) {
 	}
 }
 
+// Close ends what waits for a process, whether it holds a thread or not.
+func TestCloseEndsTheFewAndTheMany(t *testing.T) {
+	for _, n := range []int{1, 100} {
+		r := started(t, newTestHost(t, WithLogger(quiet)), "closed", manifestOf(t, grpcFixture), "")
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		ended := crowd(ctx, t, r, n)
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for err := range drained(ended) {
+			if !errors.Is(err, ErrCancelled) && !errors.Is(err, ErrInvalidState) {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 // Methods that call a process again, while more calls are under way than hold threads.
 func TestMethodsOfManyCallsMayCallProcesses(t *testing.T) {
 	api := &recorder{}

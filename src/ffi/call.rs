@@ -64,7 +64,10 @@ pub struct flowplug_completion {
 }
 
 // SAFETY: repr(C), starts with its size, pointers and numbers alone.
-unsafe impl Versioned for flowplug_completion {}
+unsafe impl Versioned for flowplug_completion {
+    /// Without flags.
+    const EARLIER: &'static [usize] = &[32];
+}
 
 /// Makes a cancel token: a number for the whole process, sticky once set, for any number of calls at once.
 /// Ended with flowplug_cancel_free, also during a call that carries it.

@@ -1,6 +1,7 @@
 //! Text and bytes on their way in and out, and structs that may grow.
 
 use std::ffi::{c_char, c_void};
+use std::mem::MaybeUninit;
 
 use crate::call::Sink;
 use crate::error::{Error, Kind, Result};
@@ -172,13 +173,17 @@ impl Drop for Owned {
 /// A struct that starts with its size and may grow at its end.
 ///
 /// # Safety
-/// The type is `repr(C)`, starts with a `usize`, and may be copied by its bytes.
-pub(crate) unsafe trait Versioned: Copy {}
+/// The type is `repr(C)`, starts with a `usize`, and may be copied by its bytes. Members that were added have a value whose
+/// bytes are zero, which asks for nothing.
+pub(crate) unsafe trait Versioned: Copy {
+    /// The sizes that it had in earlier versions, in bytes.
+    const EARLIER: &'static [usize] = &[];
+}
 
 /// The largest struct of a later version that is looked at, in bytes: a size past it is taken for garbage.
 const STRUCT_MAX: usize = 1024;
 
-/// Reads a struct with its size: an unknown tail must be zero; NULL is none.
+/// Reads a struct with its size: what an earlier version had not is zero, an unknown tail must be; NULL is none.
 ///
 /// # Safety
 /// `ptr` is NULL or points to at least as many readable bytes as its first member says.
@@ -189,21 +194,34 @@ pub(crate) unsafe fn read<T: Versioned>(ptr: *const T, what: &str) -> Result<Opt
     }
     // SAFETY: not NULL, and every such struct starts with its size.
     let size = unsafe { ptr.cast::<usize>().read_unaligned() };
+    if size != size_of::<T>() {
+        // SAFETY: by this function's contract.
+        return unsafe { read_other(ptr, size, what) }.map(Some);
+    }
+    // SAFETY: size_of::<T>() bytes are readable, and the trait says that T may be copied by its bytes.
+    Ok(Some(unsafe { ptr.read_unaligned() }))
+}
+
+/// The struct of an earlier or a later version.
+///
+/// # Safety
+/// `size` bytes behind `ptr` are readable, or the size is wrong.
+#[cold]
+unsafe fn read_other<T: Versioned>(ptr: *const T, size: usize, what: &str) -> Result<T> {
     let known = size_of::<T>();
-    if !(known..=STRUCT_MAX).contains(&size) {
+    if !T::EARLIER.contains(&size) && !(known..=STRUCT_MAX).contains(&size) {
         return Err(argument(format!("{what}: struct_size is {size}, this version knows {known}; start from the struct's _INIT macro.")));
     }
-    if size > known {
-        // SAFETY: the caller says that so many bytes are there.
-        let bytes = unsafe { std::slice::from_raw_parts(ptr.cast::<u8>(), size) };
-        if bytes.iter().skip(known).any(|b| *b != 0) {
-            return Err(argument(format!(
-                "{what}: it sets members that this version does not know; use a newer library or leave them zero."
-            )));
-        }
+    // SAFETY: the caller says that so many bytes are there.
+    let bytes = unsafe { std::slice::from_raw_parts(ptr.cast::<u8>(), size) };
+    if bytes.iter().skip(known).any(|b| *b != 0) {
+        return Err(argument(format!("{what}: it sets members that this version does not know; use a newer library or leave them zero.")));
     }
-    // SAFETY: at least size_of::<T>() bytes are readable, and the trait says that T may be copied by its bytes.
-    Ok(Some(unsafe { ptr.read_unaligned() }))
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: at most size_of::<T>() bytes, which are readable there and writable here.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), value.as_mut_ptr().cast::<u8>(), size.min(known)) };
+    // SAFETY: the bytes of a T, and behind them zeroes, which the trait says are values of the members that were added.
+    Ok(unsafe { value.assume_init() })
 }
 
 /// An `invalid argument`.
@@ -250,7 +268,9 @@ mod tests {
         value: u64,
     }
     // SAFETY: repr(C), starts with its size, plain numbers.
-    unsafe impl Versioned for Small {}
+    unsafe impl Versioned for Small {
+        const EARLIER: &'static [usize] = &[8];
+    }
 
     fn read_as(words: &[u64]) -> Result<Option<Small>> {
         // SAFETY: each caller passes as many words as the first one says, or a size that is refused before it is used.
@@ -258,8 +278,9 @@ mod tests {
     }
 
     #[test]
-    fn a_struct_of_a_later_version_is_taken_if_it_asks_for_nothing_new() {
+    fn a_struct_of_another_version_is_taken_if_it_asks_for_nothing_new() {
         assert_eq!(read_as(&[16, 7]).unwrap().unwrap().value, 7);
+        assert_eq!(read_as(&[8]).unwrap().unwrap().value, 0, "an earlier version's had no value");
         assert_eq!(read_as(&[24, 7, 0]).unwrap().unwrap().value, 7);
         for wrong in [&[24, 7, 1][..], &[0, 7], &[15, 7], &[u64::MAX, 7]] {
             assert_eq!(read_as(wrong).unwrap_err().kind(), Kind::InvalidArgument);

@@ -18,8 +18,17 @@ const AWAKE: u32 = 100;
 
 /// What needs no ticks while it is idle.
 pub(super) trait Idle: Send + Sync {
-    /// Whether nothing runs, by taking the lock of everything that could.
-    fn is_idle(&self) -> bool;
+    /// Whether nothing runs, by taking the lock of everything that could. Who turns out to be the last owner ends it on another thread.
+    fn is_idle(self: Arc<Self>) -> bool;
+}
+
+/// Drops what may be the last owner, on a thread of its own if it is: its end may take long, and run what the program registered.
+/// The ticker has no room for that, and whoever calls meanwhile would have no deadline.
+pub(super) fn let_go<T: Send + Sync + 'static>(known: Arc<T>) {
+    if let Some(last) = Arc::into_inner(known) {
+        let own = std::thread::Builder::new().name("flowplug-stop".to_owned()).stack_size(sys::STACK_SIZE);
+        drop(own.spawn(move || drop(last)));
+    }
 }
 
 /// The ticker of one engine.
@@ -64,9 +73,9 @@ impl Ticker {
             return true;
         }
         let known: Vec<Arc<dyn Idle>> = state.known.iter().filter_map(Weak::upgrade).collect();
-        // The last one of a plugin ends it, which takes the lock.
         drop(state);
-        !known.iter().all(|known| known.is_idle())
+        // All of them are asked, because asking also lets go.
+        known.into_iter().map(|known| known.is_idle()).filter(|idle| !idle).count() > 0
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,5 +135,30 @@ impl Drop for Ticking {
         state.known.retain(|known| known.strong_count() > 0);
         drop(state);
         self.0.ticker.needed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread::{ThreadId, current};
+
+    struct Told(Sender<ThreadId>);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.send(current().id()).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_last_owner_ends_on_another_thread() {
+        let (told, ended) = channel();
+        let first = Arc::new(Told(told));
+        let_go(Arc::clone(&first));
+        assert!(ended.try_recv().is_err(), "it has an owner");
+        let_go(first);
+        assert_ne!(ended.recv().unwrap(), current().id());
     }
 }
