@@ -4,7 +4,7 @@
 //! at once and is told to the host as an event.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::manifest::Manifest;
 use crate::policy::{Admission, Policy};
+use crate::runner::Runner;
 use crate::sys;
 use crate::sys::readers::Readers;
 use crate::sys::swap::Swap;
@@ -48,6 +49,8 @@ pub struct Plugin {
     process: AtomicBool,
     shared: Arc<Shared>,
     meter: Meter,
+    /// What was replaced and has been given up on: a callback of its calls had not returned.
+    stuck: Mutex<Vec<Runner>>,
 }
 
 /// What is known of a plugin without asking it.
@@ -84,7 +87,8 @@ impl Plugin {
         let shared = Arc::new(Shared::new());
         let first = Generation::load(&origin, &shared, manifest, call).map_err(|e| e.with_plugin(identity))?;
         let process = AtomicBool::new(first.is_process());
-        let plugin = Arc::new(Plugin { origin, current: Swap::new(Arc::new(first)), process, shared, meter: Meter::default() });
+        let (current, meter, stuck) = (Swap::new(Arc::new(first)), Meter::default(), Mutex::default());
+        let plugin = Arc::new(Plugin { origin, current, process, shared, meter, stuck });
         plugin.shared.log().supervision.plugin = Arc::downgrade(&plugin);
         let loaded = plugin.shared.moment();
         if let Err(closed) = environment.add(&plugin) {
@@ -136,14 +140,19 @@ impl Plugin {
         let version = self.current.load();
         let asked = (state == State::Running).then(|| version.runner.health());
         let log = self.shared.log();
+        // Under the lock, as for the measures: this version's counts are not yet among those that are kept.
+        let counted = self.current.look();
+        let pool = counted.runner.stats().map(|stats| self.meter.with_kept(stats));
         let uptime = log.started.filter(|_| state == State::Running).map_or(0, |(at, _)| at.elapsed().as_nanos() as u64);
         let ready = asked.as_ref().is_some_and(|h| h.ready);
         let last_error = asked.map(|h| h.last_error).filter(|e| !e.is_empty()).unwrap_or_else(|| log.last_error.clone());
         let mut health = json!({"ready": ready, "last_error": last_error, "uptime_ns": uptime, "state": state.name(), "restarts": log.supervision.restarts});
         if let Some(members) = health.as_object_mut() {
-            members.extend(version.runner.stats().map(|stats| ("pool".to_owned(), info::pool(&stats))));
+            members.extend(pool.map(|stats| ("pool".to_owned(), info::pool(&stats))));
             members.extend(log.supervision.crash.clone().map(|crash| ("crash".to_owned(), crash)));
         }
+        // Before what was looked at: to let go of that may be the end of a version that was replaced.
+        drop(log);
         health
     }
 
@@ -192,12 +201,16 @@ impl Plugin {
     pub fn measures(&self) -> Measures {
         let (version, pool, restarts) = {
             let log = self.shared.log();
-            let version = self.current.load();
+            // Let go of after the lock: that may be the end of a version that was replaced.
+            let version = self.current.look();
             let pool = version.runner.stats().map(|stats| self.meter.with_kept(stats));
             (version, pool, u64::from(log.supervision.restarts))
         };
+        let pid = version.runner.pid();
+        // Before the visits are counted, of which it is one.
+        drop(version);
         let (visits, up) = (self.current.visits(), self.state() == State::Running);
-        let memory = match version.runner.pid() {
+        let memory = match pid {
             Some(pid) => sys::resident(pid).filter(|_| up),
             None => Some(self.shared.versions().iter().map(|version| version.memory().load(Ordering::Relaxed)).sum()),
         };
@@ -211,6 +224,9 @@ impl Plugin {
     }
 
     /// Refuses new calls, waits for those in flight until `drain`, ends the rest with `cancelled`. Again: waits until it is over.
+    ///
+    /// Errors: `timeout` where a callback of a module's call has not returned: it is `stopped` nonetheless; `invalid state` from
+    /// inside of its own call.
     pub fn stop(&self, drain: &Deadline) -> Result<()> {
         self.check_outside("stopped", &Chain::current())?;
         let Ok(moment) = self.shared.advance(&[State::Loading, State::Running, State::Error], State::Stopping) else {
@@ -219,14 +235,15 @@ impl Plugin {
         self.event(&moment, "stopping", None);
         let over = Over(&self.shared);
         self.shared.end_coming();
-        self.current.load().runner.stop(drain);
+        let mut ended = self.current.load().runner.stop(drain);
         if !self.shared.settled_within(drain.remaining()) {
             self.end_calls();
-            self.shared.settled_within(Some(ENDED_WITHIN));
+            ended &= self.shared.settled_within(Some(ENDED_WITHIN));
         }
+        let ended = if ended && self.unstuck(drain) { Ok(()) } else { Err(self.not_ended()) };
         drop(over);
-        self.event(&self.shared.moment(), "stopped", None);
-        Ok(())
+        self.event(&self.shared.moment(), "stopped", ended.as_ref().err().map(Error::message));
+        ended
     }
 
     /// `invalid state` for what waits for the plugin's own calls, where one of these, or a callback that is told of it, waits
@@ -243,15 +260,29 @@ impl Plugin {
 
     /// Waits for the stop that another thread began; past `drain` its drain is over too.
     fn wait_stopped(&self, drain: &Deadline) -> Result<()> {
-        if self.shared.stopped_within(drain.remaining()) {
-            return Ok(());
+        let mut stopped = self.shared.stopped_within(drain.remaining());
+        if !stopped {
+            self.end_calls();
+            stopped = self.shared.stopped_within(Some(ENDED_WITHIN));
         }
-        self.end_calls();
-        if self.shared.stopped_within(Some(ENDED_WITHIN)) {
-            return Ok(());
-        }
-        let message = "The plugin has not ended yet: a callback of its calls has not returned. Stop it again.";
-        Err(Error::new(Kind::Timeout, message).with_plugin(self.identity()))
+        if stopped && self.current.load().runner.stop(drain) && self.unstuck(drain) { Ok(()) } else { Err(self.not_ended()) }
+    }
+
+    /// Waits for what was given up on before; whether nothing of it is left.
+    fn unstuck(&self, drain: &Deadline) -> bool {
+        let mut stuck = self.stuck();
+        stuck.retain(|runner| !runner.stop(drain));
+        stuck.is_empty()
+    }
+
+    fn stuck(&self) -> MutexGuard<'_, Vec<Runner>> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cold]
+    fn not_ended(&self) -> Error {
+        let message = "A callback has not returned, so that not all of the plugin has ended. Keep what the callback uses, and stop the plugin again to wait for it.";
+        Error::new(Kind::Timeout, message).with_plugin(self.identity())
     }
 
     /// Ends every call in flight with `cancelled`.

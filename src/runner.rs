@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for CacheSize {
 }
 
 /// A plugin in its runtime.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Runner {
     /// A WebAssembly module.
     Wasm(Arc<wasm::Plugin>),
@@ -152,11 +152,15 @@ impl Runner {
         }
     }
 
-    /// Refuses new calls, waits for those in flight until `drain`, ends the rest with `cancelled`.
-    pub fn stop(&self, drain: &Deadline) {
+    /// Refuses new calls, waits for those in flight until `drain`, ends the rest with `cancelled`. False where a callback keeps
+    /// one on its caller's thread; a process takes its calls with it.
+    pub fn stop(&self, drain: &Deadline) -> bool {
         match self {
             Runner::Wasm(plugin) => plugin.stop(drain),
-            Runner::Grpc(plugin) => plugin.stop(drain),
+            Runner::Grpc(plugin) => {
+                plugin.stop(drain);
+                true
+            }
         }
     }
 

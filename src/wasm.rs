@@ -356,13 +356,14 @@ impl Plugin {
     }
 
     /// Refuses new calls, waits for those in flight until `drain` has passed, then ends the rest with `cancelled` and waits
-    /// for them (5 seconds at most, where one hangs in a host callback). Again does nothing.
-    pub fn stop(&self, drain: &Deadline) {
+    /// for them (5 seconds at most, where one hangs in a host callback); whether all have ended. Again waits for what is left.
+    pub fn stop(&self, drain: &Deadline) -> bool {
         self.pool.close();
-        if !self.pool.drain(drain) {
-            self.blueprint.context.ending.cancel();
-            self.pool.drain(&Deadline::after(END_WITHIN));
+        if self.pool.drain(drain) {
+            return true;
         }
+        self.blueprint.context.ending.cancel();
+        self.pool.drain(&Deadline::after(END_WITHIN))
     }
 
     /// The functions that can be called.

@@ -19,6 +19,7 @@ use flowplug::call::{Chain, Deadline};
 use flowplug::error::Kind;
 use flowplug::host::kv::MemoryKv;
 use flowplug::host::{Caller, EVENT_MAX, HttpRequest, Level, PluginContext};
+use flowplug::manifest::HostPattern;
 use flowplug::policy::Grants;
 use support::{Setup, TestHost, call, grants};
 
@@ -167,6 +168,22 @@ fn a_server_that_was_not_gone_to_is_not_told_of_as_reached() {
         );
         ask("GET", "https://api.example.com/", &[]).unwrap();
         assert_eq!(audits(host).last().unwrap(), "http api.example.com:443 true http: [\"api.example.com\"]");
+    });
+}
+
+#[test]
+fn servers_past_a_bound_are_told_as_such_once() {
+    let wide = Grants { http: vec![HostPattern::parse("*.example.com").unwrap()], ..grants() };
+    with(wide, |caller, host| {
+        let get =
+            |n| caller.http_request(&HttpRequest { method: "GET", url: &format!("https://h{n}.example.com/"), headers: &[], body: b"" });
+        for n in (0..300).chain(0..300) {
+            get(n).unwrap();
+        }
+        let told = audits(host);
+        assert_eq!(told.len(), 257);
+        assert_eq!(told[255], "http h255.example.com:443 true http: [\"*.example.com\"]");
+        assert_eq!(told[256], "http  true 256 servers of this plugin have been told; it reaches more, which are not");
     });
 }
 

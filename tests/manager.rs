@@ -17,14 +17,16 @@ mod support;
 #[path = "manager/table.rs"]
 mod table;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flowplug::call::{Call, Cancel, Deadline};
 use flowplug::error::Kind;
 use flowplug::manifest::Manifest;
+use flowplug::source::Change;
 use serde_json::json;
-use support::{Bench, ask, call, put, row};
+use support::{Bench, Told, ask, call, put, row};
 
 #[test]
 fn everything_is_started_side_by_side_and_told() {
@@ -222,6 +224,53 @@ fn a_stop_names_what_is_stuck_in_a_callback() {
         assert_eq!(load.join().unwrap().unwrap_err().kind(), Kind::InvalidState);
     });
     manager.stop(None).unwrap();
+}
+
+/// A plugin whose `ask` asks the host for its config.
+fn asks(folder: &Path) {
+    let import = r#"(import "flowbot" "get_config" (func $config (param i32 i32 i32) (result i32)))"#;
+    let own = r#"(data (i32.const 2048) "key")
+        (func (export "ask") (param i32 i32) (result i64)
+            (drop (call $config (i32.const 2048) (i32.const 3) (i32.const 8192)))
+            (call $json (i32.const 2048) (i32.const 0)))"#;
+    let wat = include_str!("wasm/guest.wat").replace(";; IMPORTS", import).replace(";; BODY", own);
+    std::fs::write(folder.join("plugin.wasm"), wat::parse_str(wat).unwrap()).unwrap();
+}
+
+#[test]
+fn a_call_that_is_stuck_in_a_callback_is_said_by_unload_and_stop() {
+    let bench = Bench::new();
+    let (stays, goes) = (bench.put("stays", "1"), bench.put("goes", "1"));
+    [&stays, &goes].into_iter().for_each(|folder| asks(folder));
+    let source = Told::new(goes);
+    let manager = bench.of("drain_timeout: 1ms", &[&source]);
+    manager.load(&stays, "", &call()).unwrap();
+    std::thread::scope(|scope| {
+        let stuck = |identity: &'static str| {
+            let (frees, freed) = std::sync::mpsc::channel();
+            *bench.host.stuck.lock().unwrap() = Some(("get_config", freed));
+            let manager = &manager;
+            let asked = scope.spawn(move || ask(manager, identity, "ask"));
+            bench.host.wait_for("asked", identity);
+            (frees, asked)
+        };
+        let (stuck_there, stuck_gone) = (stuck("stays"), stuck("goes"));
+        // Nobody can say it of what a source has no more: its identity is free.
+        source.tell(Change::Removed("goes".into()));
+        let error = manager.unload("stays", None, &call()).unwrap_err();
+        let said = error.message().contains("A callback has not returned");
+        assert_eq!((error.kind(), error.plugin(), said), (Kind::Timeout, "stays", true), "{error}");
+        assert_eq!(row(&manager, "stays")["state"], "stopped");
+        bench.host.wait_for("unloaded", "goes");
+        assert_eq!(row(&manager, "goes"), json!(null));
+        let error = manager.stop(None).unwrap_err();
+        assert_eq!((error.kind(), error.message().contains("stays has not ended")), (Kind::Timeout, true), "{error}");
+        for (frees, asked) in [stuck_there, stuck_gone] {
+            drop(frees);
+            assert_eq!(asked.join().unwrap().unwrap_err().kind(), Kind::Cancelled);
+        }
+        manager.stop(None).unwrap();
+    });
 }
 
 #[test]

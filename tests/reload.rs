@@ -183,6 +183,49 @@ fn what_is_told_late_says_when_it_was() {
     assert!(told.is_sorted_by_key(|event| event["time"].as_str().unwrap()), "{told:?}");
 }
 
+/// What a table of plugins has at the end that was told this, by the rule of docs/events.md.
+fn table(told: &[Value]) -> (u64, String) {
+    let number = |event: &Value, name: &str| event[name].as_u64().unwrap();
+    let order = |event: &&Value| (number(event, "load"), number(event, "seq"));
+    let last = told.iter().reduce(|last, event| if order(&event) < order(&last) { last } else { event }).unwrap();
+    (number(last, "load"), last["state"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn of_two_loads_of_an_identity_the_later_one_is_known_by_its_events() {
+    let bench = Bench::new();
+    let manifest = bench.manifest(&module(1, ""), "", "");
+    let [old, new] = [(), ()].map(|()| bench.load(&manifest));
+    old.start(&config(1), &call()).unwrap();
+    new.start(&config(1), &call()).unwrap();
+    let before = bench.host.events();
+    old.stop(&Deadline::after(LONG)).unwrap();
+    let after = bench.host.events();
+    let kinds = |events: &[Value]| events.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        (kinds(&before), kinds(&after)),
+        (["loaded", "loaded", "started", "started"].map(String::from).to_vec(), ["stopping", "stopped"].map(String::from).to_vec(),)
+    );
+    assert_eq!(before[0]["load"], after[1]["load"]);
+    assert!(before[0]["load"].as_u64() < before[1]["load"].as_u64());
+    let told = [before, after].concat();
+    assert_eq!(table(&told), (told[1]["load"].as_u64().unwrap(), "running".to_owned()), "{told:?}");
+    assert_eq!((new.state(), told.last().unwrap()["state"].as_str()), (State::Running, Some("stopped")));
+}
+
+#[test]
+fn what_the_pool_counts_goes_on_over_the_versions() {
+    let bench = Bench::new();
+    let plugin = bench.started(&bench.manifest(&module(1, ""), "", ""), 1);
+    ask(&plugin, "command").unwrap();
+    let made = || plugin.health()["pool"]["made"].as_u64().unwrap();
+    let first = made();
+    plugin.reload(bench.manifest(&module(2, ""), "", ""), &config(2), &call(), &Deadline::after(LONG)).unwrap();
+    ask(&plugin, "command").unwrap();
+    assert!(made() > first, "{} after {first}", made());
+    assert_eq!(made(), plugin.measures().pool.unwrap().made as u64);
+}
+
 #[test]
 fn a_reload_leads_out_of_error() {
     let bench = Bench::new();

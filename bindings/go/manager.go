@@ -133,7 +133,7 @@ func (m *Manager) ReloadPlugin(ctx context.Context, identity string, nm *Manifes
 }
 
 // UnloadPlugin refuses new calls of a plugin, gives those in flight until ctx's deadline (the config's DrainTimeout if it has
-// none), and forgets the plugin.
+// none), and forgets the plugin. [ErrTimeout]: a method of the HostAPI has not returned; unload it again to wait for that.
 func (m *Manager) UnloadPlugin(ctx context.Context, identity string) error {
 	return m.with(ctx, func(f *frame, manager unsafe.Pointer) error {
 		id, idLen := charsOf(identity)

@@ -25,13 +25,13 @@ func eventsOf(types ...string) (HostOption, <-chan Event) {
 	}), told
 }
 
-func nextEvent(tb testing.TB, told <-chan Event, kind, plugin string) {
+func nextEvent(tb testing.TB, told <-chan Event, kind, plugin string) Event {
 	tb.Helper()
 	for {
 		select {
 		case e := <-told:
 			if e.Type == kind && e.Plugin == plugin {
-				return
+				return e
 			}
 		case <-time.After(patience):
 			tb.Fatalf("no event %s of %s", kind, plugin)
@@ -88,7 +88,9 @@ func TestAManagerRunsAFolderAndFollowsIt(t *testing.T) {
 		t.Errorf("the config that Init was given: %s", got)
 	}
 	put(t, wasmFixture, filepath.Join(root, "b"))
-	nextEvent(t, told, "started", "b")
+	if started := nextEvent(t, told, "started", "b"); started.Load == 0 || started.Seq < 2 {
+		t.Fatalf("not after what was told of its load: %+v", started)
+	}
 	put(t, wasmFixture, filepath.Join(root, "a"))
 	nextEvent(t, told, "reloaded", "a")
 	if err := os.WriteFile(filepath.Join(root, "a", "plugin.yaml"), []byte("name: ["), 0o600); err != nil {

@@ -97,7 +97,8 @@ type Event struct {
 	Time            time.Time      `json:"time"`
 	Plugin          string         `json:"plugin"`
 	State           PluginState    `json:"state,omitempty"`
-	Seq             uint64         `json:"seq,omitempty"` // of two changes of a plugin, the later one's is larger
+	Load            uint64         `json:"load,omitempty"` // which load of a plugin: of two of one identity, the later one's is larger
+	Seq             uint64         `json:"seq,omitempty"`  // of two changes within one Load, the later one's is larger
 	Cause           string         `json:"cause,omitempty"`
 	ProvidesChanged bool           `json:"provides_changed,omitempty"`
 	Progress        *EventProgress `json:"progress,omitempty"`

@@ -123,6 +123,7 @@ func (r *Runner) Start(ctx context.Context, config json.RawMessage) error {
 
 // Stop refuses new calls, gives those in flight until ctx's deadline (30 s if it has none, no time if it has ended) and ends the
 // rest with [ErrCancelled]. Again, and before Load, it does nothing. A cancel of ctx while it waits does not shorten the wait.
+// [ErrTimeout]: a method of the HostAPI has not returned to a call of the plugin; it is stopped, and another Stop waits for that one.
 func (r *Runner) Stop(ctx context.Context) error {
 	if r.plugin.Load() == nil {
 		return nil

@@ -251,8 +251,8 @@ pub unsafe extern "C" fn flowplug_plugin_call_async(
 }
 
 /// How the plugin is, a JSON object: ready, last_error, uptime_ns, state, restarts, and of a module pool: max, idle, in_use,
-/// waiting (this moment), made, discarded {broken, grown, spent, idle}, waits, busy (since it was loaded); of a process that
-/// ever ended unexpectedly, crash: exit_status or signal, stderr. Freed with flowplug_bytes_free.
+/// waiting (this moment), made, discarded {broken, grown, spent, idle}, waits, busy (since it was loaded, over all versions);
+/// of a process that ever ended unexpectedly, crash: exit_status or signal, stderr. Freed with flowplug_bytes_free.
 ///
 /// Errors: invalid argument alone; what is wrong with the plugin is in the answer.
 /// Thread safety: any thread.
@@ -331,7 +331,9 @@ pub unsafe extern "C" fn flowplug_plugin_reload(
 /// Refuses new calls, waits for those in flight for the timeout of options (the drain time; 0: 30 seconds), ends the rest
 /// with cancelled. Again waits until it is over.
 ///
-/// Errors: invalid state, inside a callback of the plugin's own call; invalid argument.
+/// Errors: timeout, where a callback of a call has not returned some seconds after that: the plugin is stopped, but what the
+/// callback uses must stay until it returns, for which another stop waits; invalid state, inside a callback of the plugin's
+/// own call; invalid argument.
 /// Thread safety: any thread, but not inside a callback of the plugin's own call.
 ///
 /// # Safety

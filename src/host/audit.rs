@@ -15,7 +15,7 @@ use crate::host::{Caller, Level, PluginContext};
 
 /// Refusals of one plugin that are told in a second.
 const REFUSALS: u32 = 20;
-/// Targets that a plugin is told to have reached, each once; those past them are not.
+/// Targets that a plugin is told to have reached, each once; of those past them it is told, once, that there are more.
 const TARGETS: usize = 256;
 /// Bytes of a target or rule that are told.
 const SHOWN: usize = 1024;
@@ -73,13 +73,17 @@ impl PluginContext {
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return };
         let Some(pattern) = self.grants().http.iter().find(|pattern| pattern.matches(host, port)) else { return };
         let (target, rule) = (format!("{host}:{port}"), format!("http: [{:?}]", pattern.as_str()));
-        {
+        let told = {
             let mut reached = self.tally().audit.reached.lock().unwrap_or_else(PoisonError::into_inner);
-            if reached.len() >= TARGETS || !reached.insert((target.clone(), rule.clone())) {
+            let told = reached.len();
+            if told > TARGETS || !reached.insert((target.clone(), rule.clone())) {
                 return;
             }
-        }
-        self.event(&event(self.identity(), "http", &target, true, &rule));
+            told
+        };
+        let full = format!("{TARGETS} servers of this plugin have been told; it reaches more, which are not");
+        let (target, rule) = if told < TARGETS { (&*target, &*rule) } else { ("", &*full) };
+        self.event(&event(self.identity(), "http", target, true, rule));
     }
 }
 

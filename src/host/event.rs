@@ -35,17 +35,17 @@ type Kind = (&'static str, &'static [&'static str], &'static [&'static str], &'s
 const KINDS: [Kind; 18] = [
     ("discovered", &[], &[], "A source of a manager has a plugin that was not there before."),
     ("discover_failed", &["cause"], &[], "A source of a manager could not be read. `plugin` is empty."),
-    ("loaded", &["state", "seq"], &[], "A module is compiled, or a process has shaken hands; the plugin can be started."),
+    ("loaded", &["state", "load", "seq"], &[], "A module is compiled, or a process has shaken hands; the plugin can be started."),
     ("load_failed", &["cause"], &["state"], "A manager could not load or start a plugin that a source has."),
-    ("started", &["state", "seq"], &[], "The plugin has its config and can be called."),
-    ("start_failed", &["state", "seq", "cause"], &[], "The plugin refused to start, or could not."),
-    ("reloaded", &["state", "seq", "provides_changed"], &["cause"], "Another version of the plugin has taken its place."),
-    ("reload_failed", &["state", "cause"], &["seq"], "It could not; what was there before runs on, untouched."),
-    ("crashed", &["state", "seq", "cause", "crash"], &[], "A plugin's process ended and nobody had asked it to."),
-    ("restarted", &["state", "seq"], &[], "A process that ended was started again, and has its config."),
-    ("restart_failed", &["state", "seq", "cause"], &[], "It could not be; the next try is later, or there is none."),
-    ("stopping", &["state", "seq"], &["cause"], "New calls are refused; those in flight have until the drain time ends."),
-    ("stopped", &["state", "seq"], &["cause"], "Nothing of the plugin runs any more."),
+    ("started", &["state", "load", "seq"], &[], "The plugin has its config and can be called."),
+    ("start_failed", &["state", "load", "seq", "cause"], &[], "The plugin refused to start, or could not."),
+    ("reloaded", &["state", "load", "seq", "provides_changed"], &["cause"], "Another version of the plugin has taken its place."),
+    ("reload_failed", &["state", "cause"], &["load", "seq"], "It could not; what was there before runs on, untouched."),
+    ("crashed", &["state", "load", "seq", "cause", "crash"], &[], "A plugin's process ended and nobody had asked it to."),
+    ("restarted", &["state", "load", "seq"], &[], "A process that ended was started again, and has its config."),
+    ("restart_failed", &["state", "load", "seq", "cause"], &[], "It could not be; the next try is later, or there is none."),
+    ("stopping", &["state", "load", "seq"], &["cause"], "New calls are refused; those in flight have until the drain time ends."),
+    ("stopped", &["state", "load", "seq"], &["cause"], "Nothing of the plugin runs any more."),
     ("unloaded", &["state"], &["cause"], "A manager has forgotten the plugin."),
     ("disabled", &["cause"], &["state"], "A manager, or a plugin of it, is switched off by its config."),
     ("progress", &["progress"], &[], "Work that takes time has begun, goes on, or is done: `step` says which."),
@@ -70,11 +70,8 @@ pub fn schema() -> Value {
             },
             "plugin": {"description": "The identity of the plugin; empty where it is about none.", "type": "string"},
             "state": {"description": "The state of the plugin, after it.", "enum": ["loading", "running", "stopping", "error", "stopped"]},
-            "seq": {
-                "description": "Which of this plugin's changes it is, from 1 on since it was loaded: of two, the one with the larger number happened later, in whatever order they are told.",
-                "type": "integer",
-                "minimum": 1,
-            },
+            "load": number("Which load of a plugin it is about: of two of one identity, the one with the larger number was begun later. A number that no other load in this process has."),
+            "seq": number("Which of the changes since that load it is, from 1 on: of two, the one with the larger number happened later, in whatever order they are told."),
             "cause": {"description": "Why, in a sentence.", "type": "string"},
             "provides_changed": {"description": "The new version provides something else than the old.", "type": "boolean"},
             "crash": {
@@ -112,6 +109,10 @@ pub fn schema() -> Value {
             "data": {"description": "A DataEvent, as the plugin wrote it.", "type": "object"},
         },
     })
+}
+
+fn number(description: &str) -> Value {
+    json!({"description": description, "type": "integer", "minimum": 1})
 }
 
 fn kind((name, always, perhaps, when): &Kind) -> Value {

@@ -179,9 +179,13 @@ impl Inner {
             let own = Deadline::after(self.config.drain_timeout);
             plugin.stop(drain.unwrap_or(&own))?;
         }
+        self.gone(turn);
+        Ok(())
+    }
+
+    fn gone(&self, turn: &Turn) {
         self.forget(turn);
         self.event("unloaded", &turn.identity, json!({"state": "stopped"}));
-        Ok(())
     }
 
     fn forget(&self, turn: &Turn) {
@@ -250,7 +254,15 @@ impl Inner {
                 self.pass_over(source, found);
                 Ok(())
             }
-            Change::Removed(identity) if owner == Some(source) => self.unload(turn, None).map(|()| self.succeed(&identity)),
+            Change::Removed(identity) if owner == Some(source) => {
+                let unloaded = self.unload(turn, None);
+                // Nobody unloads it again: what is stuck in a callback keeps the identity from nobody.
+                if unloaded.is_err() {
+                    self.gone(turn);
+                }
+                self.succeed(&identity);
+                unloaded
+            }
             Change::Removed(identity) => {
                 self.no_more(&identity, source);
                 Ok(())

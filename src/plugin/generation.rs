@@ -116,10 +116,71 @@ impl Generation {
 
     /// Ends it without a drain: calls in flight end with `cancelled`.
     pub(super) fn end(&self) {
-        self.runner.stop(&Deadline::after(Duration::ZERO));
+        // No caller of it is waited for: it never was the current one.
+        let _ended = self.runner.stop(&Deadline::after(Duration::ZERO));
     }
 }
 
 fn restart(manifest: &Manifest) -> Option<Restart> {
     manifest.grpc.as_ref().filter(|_| manifest.runtime == RuntimeKind::Grpc).map(|grpc| grpc.restart)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Kind};
+    use crate::host::{Caller, HttpRequest, HttpResponse, LogRecord};
+    use crate::plugin::State;
+    use crate::plugin::state::What;
+    use std::path::Path;
+
+    /// Of what has no code nobody is asked.
+    struct Unasked;
+
+    impl Host for Unasked {
+        fn get_config(&self, _: &Caller<'_>, _: &str) -> Result<Option<Vec<u8>>> {
+            unreachable!()
+        }
+        fn kv_get(&self, _: &Caller<'_>, _: &str) -> Result<Option<Vec<u8>>> {
+            unreachable!()
+        }
+        fn kv_set(&self, _: &Caller<'_>, _: &str, _: &[u8]) -> Result<()> {
+            unreachable!()
+        }
+        fn kv_delete(&self, _: &Caller<'_>, _: &str) -> Result<()> {
+            unreachable!()
+        }
+        fn http_request(&self, _: &Caller<'_>, _: &HttpRequest<'_>) -> Result<HttpResponse> {
+            unreachable!()
+        }
+        fn emit_event(&self, _: &Caller<'_>, _: &str) -> Result<()> {
+            unreachable!()
+        }
+        fn log(&self, _: &LogRecord<'_>) {}
+        fn event(&self, _: &str) {}
+    }
+
+    fn version() -> Arc<PluginContext> {
+        let manifest = Manifest::parse(b"name: p\nruntime: wasm\nwasm: { module: ./p.wasm }", Path::new("/"), true).unwrap();
+        let admission = Policy::parse(&"trusted".into()).unwrap().check("p", &manifest, &[]).unwrap();
+        PluginContext::new("p", admission.into_grants().unwrap().0, Arc::new(Unasked))
+    }
+
+    #[test]
+    fn the_end_of_a_version_that_drains_hides_that_of_one_that_comes_from_nobody() {
+        let (shared, [drains, runs, comes]) = (Arc::new(Shared::new()), [version(), version(), version()]);
+        let ends = |context, why| shared.on_exit(context, None)(Error::new(Kind::Unavailable, why));
+        shared.enlist(&drains).unwrap();
+        shared.advance(&[State::Loading], State::Running).unwrap();
+        let changing = shared.change(What::Reload).unwrap();
+        shared.enlist(&runs).unwrap();
+        let _draining = changing.exchange(runs.serial(), || ()).unwrap();
+        drop(changing);
+        let changing = shared.change(What::Reload).unwrap();
+        shared.enlist(&comes).unwrap();
+        ends(&comes, "the one that comes");
+        ends(&drains, "the one that drains");
+        let lost = changing.exchange(comes.serial(), || ()).map(drop).unwrap_err();
+        assert_eq!((lost.message(), shared.state()), ("the one that comes", State::Running));
+    }
 }

@@ -49,7 +49,9 @@ pub(super) fn pool(stats: &Stats) -> Value {
 /// When something happened to the plugin: taken under the lock under which it did.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
-    /// Of two, the later one's is larger.
+    /// Of two loads, the later one's is larger.
+    pub(super) load: u64,
+    /// Of two within one load, the later one's is larger.
     pub(super) seq: u64,
     pub(super) at: SystemTime,
     /// Where the plugin stood from then on.
@@ -57,9 +59,9 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// `{"type", "time", "plugin", "state", "seq", …}`.
+    /// `{"type", "time", "plugin", "state", "load", "seq", …}`.
     fn event(&self, kind: &str, identity: &str, more: Value) -> String {
-        let mut own = json!({"state": self.state.name(), "seq": self.seq});
+        let mut own = json!({"state": self.state.name(), "load": self.load, "seq": self.seq});
         if let (Value::Object(more), Some(members)) = (more, own.as_object_mut()) {
             members.extend(more);
         }

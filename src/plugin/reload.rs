@@ -51,7 +51,7 @@ impl Plugin {
                 drop(changing);
                 self.meter.reloaded(true);
                 self.tell(&info::reloaded(&moment, self.identity(), provides_changed));
-                old.end(drain);
+                self.end_old(old, drain);
                 Ok(())
             }
             Err(e) => {
@@ -116,19 +116,19 @@ impl Plugin {
         let changed = version.manifest.provides != next.manifest.provides;
         Ok((Old { version, _draining: draining }, changed, moment))
     }
+
+    /// Lets a version that was replaced finish its calls, and ends it.
+    pub(super) fn end_old(&self, old: Old<'_>, drain: &Deadline) {
+        if !old.version.runner.stop(drain) {
+            self.stuck().push(old.version.runner.clone());
+        }
+    }
 }
 
-/// A version that was replaced.
+/// A version that was replaced, to be let go of by [`Plugin::end_old`].
 pub(super) struct Old<'a> {
     version: Replaced<Generation>,
     _draining: Draining<'a>,
-}
-
-impl Old<'_> {
-    /// Lets it finish its calls, and ends it.
-    pub(super) fn end(self, drain: &Deadline) {
-        self.version.runner.stop(drain);
-    }
 }
 
 /// A version that is not to be.

@@ -1,6 +1,6 @@
 //! Where a plugin stands, and what of it outlives a call into it.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -47,6 +47,8 @@ impl State {
 /// What outlives a call into the plugin: its process can end at any time.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// Which load of a plugin in this process it is.
+    load: u64,
     state: AtomicU8,
     log: Mutex<Log>,
     changed: Condvar,
@@ -93,7 +95,7 @@ pub(super) enum What {
     Restart,
 }
 
-/// The most versions that are being drained: past it, nothing takes the place of the one that runs.
+/// The most versions that are being drained: past it, no reload takes the place of one that runs.
 const DRAINS_MAX: usize = 4;
 
 /// A start, a reload or a restart in progress.
@@ -153,7 +155,9 @@ fn stopped() -> Error {
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Shared { state: AtomicU8::new(State::Loading as u8), log: Mutex::default(), changed: Condvar::new() }
+        static LOADS: AtomicU64 = AtomicU64::new(0);
+        let load = LOADS.fetch_add(1, Ordering::Relaxed) + 1;
+        Shared { load, state: AtomicU8::new(State::Loading as u8), log: Mutex::default(), changed: Condvar::new() }
     }
 
     pub(super) fn state(&self) -> State {
@@ -167,7 +171,7 @@ impl Shared {
 
     fn moment_under(&self, log: &mut Log) -> Moment {
         log.told += 1;
-        Moment { seq: log.told, at: SystemTime::now(), state: self.state() }
+        Moment { load: self.load, seq: log.told, at: SystemTime::now(), state: self.state() }
     }
 
     /// Moves from one of `from` to `to`; the state found otherwise.
@@ -199,7 +203,8 @@ impl Shared {
     }
 
     fn change_under(&self, mut log: MutexGuard<'_, Log>, what: What) -> Result<Changing<'_>> {
-        if log.drains >= DRAINS_MAX {
+        // What does not run is no version more that drains for long: none of its calls goes on.
+        if what == What::Reload && log.drains >= DRAINS_MAX && self.state() != State::Error {
             let text = format!("{DRAINS_MAX} older versions of the plugin are still being drained; reload it when one of them has ended.");
             return Err(Error::new(Kind::Busy, text));
         }
@@ -257,7 +262,10 @@ impl Shared {
             let Some(shared) = shared.upgrade() else { return };
             let mut log = shared.log();
             if log.current != context.serial() {
-                log.lost = Some((context.serial(), error.message().to_owned()));
+                // One that drains is nobody's loss.
+                if log.coming == Some(context.serial()) {
+                    log.lost = Some((context.serial(), error.message().to_owned()));
+                }
                 return;
             }
             error.message().clone_into(&mut log.last_error);
@@ -295,7 +303,7 @@ impl Shared {
         let deadline = limit.map_or(const { Deadline::never() }, Deadline::after);
         loop {
             let log = self.log();
-            if log.changing != Some(What::Restart) || log.drains >= DRAINS_MAX || deadline.expired() {
+            if log.changing != Some(What::Restart) || deadline.expired() {
                 // Under the lock it was looked at: the timer of the next restart cannot come between.
                 return self.change_under(log, What::Reload);
             }

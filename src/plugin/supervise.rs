@@ -179,7 +179,7 @@ impl Plugin {
                 drop(changing);
                 self.event(&moment, "restarted", None);
                 // What is left of it: its folder, and calls that are about to learn that it is gone.
-                old.end(&Deadline::after(LEARNED));
+                self.end_old(old, &Deadline::after(LEARNED));
             }
             // It was stopped, or a reload takes its place; where that fails, this goes on.
             Err(e) if e.kind() == Kind::Cancelled => self.restart_later(crashed, RELOADING),

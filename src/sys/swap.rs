@@ -48,6 +48,11 @@ impl<T: Send + Sync + 'static> Swap<T> {
         self.found(self.readers.enter())
     }
 
+    /// The same for who makes no call: not counted. Its drop may be the end of what was replaced.
+    pub fn look(&self) -> Read<'_, T> {
+        self.found(self.readers.look())
+    }
+
     #[inline]
     fn found(&self, visit: Visit) -> Read<'_, T> {
         let found = self.current.load(Ordering::SeqCst);
@@ -58,7 +63,7 @@ impl<T: Send + Sync + 'static> Swap<T> {
 
     /// The value of this moment, to be kept; not counted.
     pub fn load(&self) -> Arc<T> {
-        let read = self.found(self.readers.look());
+        let read = self.look();
         let found = std::ptr::from_ref(read.value);
         // SAFETY: it came from Arc::into_raw, and the visit keeps it alive.
         unsafe { Arc::increment_strong_count(found) };

@@ -27,7 +27,7 @@ pub(crate) struct Recorder {
     events: Mutex<Vec<Value>>,
     records: Mutex<Vec<String>>,
     told: Condvar,
-    /// The kind of event in whose callback this waits for its sender's end.
+    /// The kind of event in whose callback this waits for its sender's end, or the name of another callback.
     pub(crate) stuck: Mutex<Option<(&'static str, Receiver<()>)>>,
 }
 
@@ -62,6 +62,12 @@ impl Recorder {
 
 impl Host for Recorder {
     fn get_config(&self, caller: &Caller<'_>, key: &str) -> Result<Option<Vec<u8>>> {
+        let stuck = self.stuck.lock().unwrap().take_if(|(kind, _)| *kind == "get_config");
+        if let Some((_, until)) = stuck {
+            self.events.lock().unwrap().push(json!({"type": "asked", "plugin": caller.context.identity()}));
+            self.told.notify_all();
+            until.recv().unwrap_err();
+        }
         Ok(flowplug::host::config::lookup(&caller.context.config(), key))
     }
     fn kv_get(&self, _: &Caller<'_>, _: &str) -> Result<Option<Vec<u8>>> {
@@ -139,9 +145,10 @@ impl Bench {
         manager
     }
 
-    /// A manager of these sources, started.
-    pub(crate) fn of(&self, sources: &[&Arc<Told>]) -> Manager {
-        let (config, host): (Config, Arc<dyn Host>) = (Config::parse("enabled: true").unwrap().0, self.host.clone());
+    /// A manager of these sources with more in its config, started.
+    pub(crate) fn of(&self, more: &str, sources: &[&Arc<Told>]) -> Manager {
+        let config = Config::parse(&format!("enabled: true\n{more}")).unwrap().0;
+        let host: Arc<dyn Host> = self.host.clone();
         let sources = sources.iter().map(|source| Arc::clone(source) as Arc<dyn Source>).collect();
         let manager = Manager::with_sources(&self.environment, host, &self.policy, config, sources);
         manager.start(&call()).unwrap();

@@ -18,7 +18,7 @@ fn process() -> Arc<Manifest> {
     process_with("policy: never")
 }
 
-fn process_with(restart: &str) -> Arc<Manifest> {
+pub(crate) fn process_with(restart: &str) -> Arc<Manifest> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins/fixture-grpc-go");
     assert!(folder.join("plugin.yaml").exists(), "{} is not there: run `make plugins`", folder.display());
     let text = std::fs::read_to_string(folder.join("plugin.yaml")).unwrap() + &format!("  restart: {{ {restart} }}\n");
@@ -31,11 +31,11 @@ fn order(plugin: &Plugin, content: &str) -> Result<Value> {
     Ok(serde_json::from_slice(&answer).unwrap())
 }
 
-fn pid(plugin: &Plugin) -> String {
+pub(crate) fn pid(plugin: &Plugin) -> String {
     order(plugin, r#"{"do": "pid"}"#).unwrap()["pid"].to_string()
 }
 
-fn kill(pid: &str) {
+pub(crate) fn kill(pid: &str) {
     assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
 }
 

@@ -9,6 +9,7 @@ use flowplug::error::{Kind, Result};
 use flowplug::plugin::{Plugin, State};
 use serde_json::Value;
 
+use super::processes::{kill, pid, process_with};
 use super::support::*;
 
 fn in_background(plugin: &Arc<Plugin>, function: &'static str) -> std::thread::JoinHandle<Result<Value>> {
@@ -165,7 +166,8 @@ fn a_stop_waits_for_the_drain_of_a_reload_and_bounds_it() {
 #[test]
 fn versions_drain_beside_each_other_up_to_a_bound() {
     let bench = Bench::new();
-    let versions: Vec<_> = (1..=6).map(|n| bench.manifest(&module(n, ""), "", "")).collect();
+    let mut versions: Vec<_> = (1..=6).map(|n| bench.manifest(&module(n, ""), "", "")).collect();
+    versions[4] = process_with("max_restarts: 1, backoff: 1ms");
     let plugin = bench.started(&versions[0], 1);
     let gate = gated(&bench.host);
     std::thread::scope(|scope| {
@@ -174,13 +176,24 @@ fn versions_drain_beside_each_other_up_to_a_bound() {
             calls.push(in_background(&plugin, "ask"));
             gate.reached(came);
             let (plugin, next) = (&plugin, versions[came].clone());
+            let reloaded = bench.heard("reloaded");
             reloads.push(scope.spawn(move || plugin.reload(next, &config(number), &call(), &Deadline::never())));
-            until(|| version(&ask(plugin, "command").unwrap()) == number);
+            reloaded.recv_timeout(LONG).unwrap();
         }
         let refused = plugin.reload(versions[5].clone(), &config(6), &call(), &Deadline::never()).unwrap_err();
         assert_eq!((refused.kind(), refused.message().contains("drained")), (Kind::Busy, true), "{refused}");
         assert_eq!(bench.host.types(), ["reloaded"; 4], "a reload that is refused is none");
         assert_eq!((plugin.state(), plugin.vitals().in_flight), (State::Running, 4));
+        // What does not run is back all the same, and can be replaced.
+        let restarted = bench.heard("restarted");
+        kill(&pid(&plugin));
+        restarted.recv_timeout(LONG).unwrap();
+        assert_eq!(kind_of(plugin.reload(versions[5].clone(), &config(6), &call(), &Deadline::never())), Kind::Busy);
+        let crashed = bench.heard("crashed");
+        kill(&pid(&plugin));
+        crashed.recv_timeout(LONG).unwrap();
+        plugin.reload(versions[5].clone(), &config(6), &call(), &Deadline::after(LONG)).unwrap();
+        assert_eq!(version(&ask(&plugin, "command").unwrap()), 6);
         gate.open();
         reloads.into_iter().for_each(|reload| reload.join().unwrap().unwrap());
         let answers: Vec<u64> = calls.into_iter().map(|call| version(&call.join().unwrap().unwrap())).collect();
@@ -188,6 +201,37 @@ fn versions_drain_beside_each_other_up_to_a_bound() {
     });
     plugin.reload(versions[5].clone(), &config(6), &call(), &Deadline::after(LONG)).unwrap();
     assert_eq!(version(&ask(&plugin, "command").unwrap()), 6);
+}
+
+#[test]
+fn a_stop_says_that_a_callback_of_any_version_has_not_returned() {
+    let bench = Bench::new();
+    let [first, second] = [1, 2].map(|n| bench.manifest(&module(n, ""), "", ""));
+    let plugin = bench.started(&first, 1);
+    let (entered, inside) = channel();
+    let (frees, freed) = channel::<()>();
+    let (entered, freed) = (Mutex::new(entered), Mutex::new(freed));
+    *bench.host.on_config.lock().unwrap() = Some(Arc::new(move |_, _| {
+        entered.lock().unwrap().send(()).unwrap();
+        freed.lock().unwrap().recv().unwrap_err();
+        Ok(None)
+    }));
+    let long = in_background(&plugin, "ask");
+    inside.recv_timeout(LONG).unwrap();
+    let none = || Deadline::after(Duration::ZERO);
+    plugin.reload(second, &config(2), &call(), &none()).unwrap();
+    for _ in 0..2 {
+        let stuck = plugin.stop(&none()).unwrap_err();
+        assert_eq!((stuck.kind(), stuck.message().contains("stop the plugin again")), (Kind::Timeout, true), "{stuck}");
+        assert_eq!(plugin.state(), State::Stopped);
+    }
+    let events = bench.host.events();
+    assert!(events.last().unwrap()["cause"].as_str().unwrap().contains("A callback has not returned"), "{events:?}");
+    drop(frees);
+    plugin.stop(&Deadline::after(LONG)).unwrap();
+    assert_eq!(kind_of(long.join().unwrap()), Kind::Cancelled);
+    assert_eq!(events.len(), 3, "{events:?}");
+    assert!(bench.host.events().is_empty(), "it was told once");
 }
 
 #[test]

@@ -66,7 +66,8 @@ class Manager(Managed):
         out.check(lib.flowplug_manager_reload(self._ptr, name, declared, value, options, out.error))
 
     def unload(self, identity: str, drain: float | None = None) -> None:
-        """Gives calls in flight `drain` seconds (None: the config's drain_timeout), stops the plugin and forgets it."""
+        """Gives calls in flight `drain` seconds (None: the config's drain_timeout), stops the plugin and forgets it.
+        A CallTimeoutError: a callback has not returned; unload it again to wait for it."""
         name, _keep_name = text(identity)
         options, _keep = call_options(drain)
         out = Out()
@@ -120,7 +121,7 @@ class Manager(Managed):
 
     def stop(self, drain: float | None = None) -> None:
         """Ends what is under way and stops all plugins, all at once, with `drain` seconds (None: the config's drain_timeout) for
-        calls in flight. Stopping twice is fine."""
+        calls in flight. Stopping twice is fine. A CallTimeoutError: a callback has not returned; stop it again to wait for it."""
         options, _keep = call_options(drain)
         out = Out()
         out.check(lib.flowplug_manager_stop(self._ptr, options, out.error))

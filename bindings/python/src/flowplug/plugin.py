@@ -146,7 +146,8 @@ class Plugin(Managed):
             raise_interrupt()
 
     def stop(self, drain: float | None = None) -> None:
-        """Refuses new calls, gives those in flight `drain` seconds (None: 30) to end, then ends them. Stopping twice is fine."""
+        """Refuses new calls, gives those in flight `drain` seconds (None: 30) to end, then ends them. Stopping twice is fine.
+        A CallTimeoutError: a callback of a call has not returned; another stop waits for it."""
         out = Out()
         options, _keep = call_options(drain)
         out.check(lib.flowplug_plugin_stop(self._ptr, options, out.error))
