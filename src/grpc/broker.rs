@@ -61,9 +61,9 @@ impl Broker {
 /// Sends the announcements for as long as the plugin takes them. What it announces itself has no use here, and is read so that
 /// it does not wait.
 async fn exchange(connection: Remote, mut announcements: mpsc::Receiver<ConnInfo>) {
-    let Ok(sender) = connection.sender().await else { return };
+    let Ok(connection) = connection.connection().await else { return };
     let begin = Outgoing::new("http://localhost/plugin.GRPCBroker/StartStream", Bytes::new());
-    let Ok((response, mut stream)) = sender.open(begin, false) else { return };
+    let Ok((response, mut stream)) = connection.sender.open(begin, false) else { return };
     let send = async {
         while let Some(announcement) = announcements.recv().await {
             if stream.send_data(framed(&announcement), false).is_err() {

@@ -1,6 +1,6 @@
 //! Calls to a plugin's services: deadlines, tokens and statuses.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tonic::Code;
 
@@ -14,6 +14,9 @@ use crate::grpc::process::Process;
 use crate::grpc::remote::Remote;
 
 const LATE: &str = "The plugin did not answer before the deadline of the call.";
+
+/// How much earlier than the host a plugin may find that a call is late: it was told its time in a coarser unit.
+const EARLY: Duration = Duration::from_millis(100);
 
 /// The bytes of an answer that only has to be there, at most.
 const ASIDE: u64 = 1 << 20;
@@ -39,7 +42,7 @@ pub(super) fn unary_here(line: &Line, request: &Request, call: &Call, id: &str, 
     let why = match reached {
         // An answer past the end of the call is none: it may be what the plugin made of a host call that ended with it.
         Ok(Ok(reply)) => return check(&call.deadline, &cancels).map(|()| reply),
-        Ok(Err(failed)) => understand(failed)?,
+        Ok(Err(failed)) => understand(failed, &call.deadline)?,
         Err(e) if e.kind() == Kind::Cancelled && !cancels.iter().flatten().any(|token| token.is_set()) => {
             return Err(lost(terms.process, ""));
         }
@@ -70,7 +73,7 @@ pub(super) async fn unary(connection: &Remote, request: Request, call: &Call, id
     };
     match replied {
         Ok(reply) => check(&call.deadline, &cancels).map(|()| reply),
-        Err(failed) => explain(&understand(failed)?, moment, &cancels, terms.process).await,
+        Err(failed) => explain(&understand(failed, &call.deadline)?, moment, &cancels, terms.process).await,
     }
 }
 
@@ -132,17 +135,19 @@ pub(super) async fn until(moment: Option<Instant>) {
 }
 
 /// Why there is no reply, as an error; as a text if it is that the connection was lost, which the end of the process may explain.
-fn understand(failed: Failed) -> Result<String> {
+fn understand(failed: Failed, deadline: &Deadline) -> Result<String> {
+    let late = deadline.remaining().is_some_and(|left| left < EARLY);
     let status = match failed {
         Failed::Error(error) => return Err(error),
-        Failed::Lost(why) => return Ok(why),
+        Failed::GivenUp(_) if late => return Err(Error::new(Kind::Timeout, LATE)),
+        Failed::GivenUp(why) | Failed::Lost(why) => return Ok(why),
         Failed::Status(status) => status,
     };
     let said = clean(status.message(), 200);
     let code = status.code();
     let (kind, text) = match code {
         Code::DeadlineExceeded => (Kind::Timeout, LATE.to_owned()),
-        Code::Cancelled if said == message::EXPIRED => (Kind::Timeout, LATE.to_owned()),
+        Code::Cancelled if late && said == message::EXPIRED => (Kind::Timeout, LATE.to_owned()),
         Code::Unavailable => return Ok(status.message().to_owned()),
         Code::Unimplemented => (Kind::UnknownFunction, "The plugin does not implement this function.".to_owned()),
         _ => (Kind::Plugin, format!("The plugin answered with the status {code:?}: {said}")),

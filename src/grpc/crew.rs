@@ -6,13 +6,14 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::call::{Cancel, Deadline, check};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::grpc::sync::{AtomicU8, Mutex, MutexGuard, Ordering, Thread, current, park, thread_local};
 use crate::grpc::task::{Ran, Task, lock};
 use crate::grpc::wire::Wire;
@@ -56,8 +57,22 @@ impl Crew {
         self.task.put(connection);
     }
 
-    /// Waits for a future of this connection, the deadline (`timeout`) or a token (`cancelled`).
+    /// Waits for a future of this connection, the deadline (`timeout`) or a token (`cancelled`). A panic, in this or in the
+    /// connection's own work, ends the connection for all who wait for it (`unavailable`).
     pub(super) fn wait<T>(&self, work: impl Future<Output = T>, deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<T> {
+        catch_unwind(AssertUnwindSafe(|| self.attend(work, deadline, cancels))).unwrap_or_else(|_| {
+            self.task.give_up();
+            self.wire.ring();
+            Err(broken())
+        })
+    }
+
+    /// Whether a panic has left it of no use.
+    pub(super) fn is_broken(&self) -> bool {
+        self.task.is_broken()
+    }
+
+    fn attend<T>(&self, work: impl Future<Output = T>, deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<T> {
         let member = Arc::new(Member { thread: current(), wire: self.wire.clone(), mood: AtomicU8::new(AWAKE) });
         let waker = Waker::from(member.clone());
         let _calls = cancels.iter().map(|cancel| cancel.map(|cancel| cancel.wake(waker.clone()))).collect::<Vec<_>>();
@@ -68,6 +83,10 @@ impl Crew {
         loop {
             // Before the work is looked at: who calls from now on is heard.
             place.member.mood.swap(AWAKE, Ordering::AcqRel);
+            // The work may share a lock with what panicked.
+            if self.is_broken() {
+                return Err(broken());
+            }
             if let Poll::Ready(value) = work.as_mut().poll(&mut context) {
                 return Ok(value);
             }
@@ -110,6 +129,8 @@ impl Crew {
                 self.wire.ring();
             }
             Ran::Elsewhere => {}
+            // Who leads sees it, leaves, and calls the next, who does the same.
+            Ran::Broken => self.wire.ring(),
         }
     }
 
@@ -134,6 +155,10 @@ impl Crew {
     }
 }
 
+fn broken() -> Error {
+    Error::new(Kind::Unavailable, "a panic in the host's own code ended it; the next call makes another")
+}
+
 /// A thread's place in the crew, left when it is dropped.
 struct Place<'a> {
     crew: &'a Crew,
@@ -155,7 +180,8 @@ impl Place<'_> {
             }
         }
         let resting = if self.leads { LEADING } else { ASLEEP };
-        if mood.compare_exchange(AWAKE, resting, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        // Behind the lock: who left because it is broken was there before, or calls this one.
+        if !self.crew.is_broken() && mood.compare_exchange(AWAKE, resting, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             if self.leads {
                 self.crew.wire.wait(left)
             } else {
@@ -190,28 +216,30 @@ struct Held;
 
 impl Held {
     fn new() -> Self {
-        ANSWERED.with(|answered| answered.borrow_mut().0 = true);
+        // A thread that is ending, and has no such place any more, keeps nothing.
+        let _ = ANSWERED.try_with(|answered| answered.borrow_mut().0 = true);
         Held
     }
 
     /// Keeps a member, if this thread is to; false where it has to be called at once.
     fn keep(member: &Arc<Member>) -> bool {
-        ANSWERED.with(|own| {
+        let kept = ANSWERED.try_with(|own| {
             let (held, answered) = &mut *own.borrow_mut();
             if *held && !answered.iter().any(|kept| Arc::ptr_eq(kept, member)) {
                 answered.push(member.clone());
             }
             *held
-        })
+        });
+        kept.unwrap_or(false)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut answered = ANSWERED.with(|own| std::mem::take(&mut own.borrow_mut().1));
+        let Ok(mut answered) = ANSWERED.try_with(|own| std::mem::take(&mut own.borrow_mut().1)) else { return };
         answered.drain(..).for_each(|member| member.call());
         // With its room, for the next time.
-        ANSWERED.with(|own| *own.borrow_mut() = (false, answered));
+        let _ = ANSWERED.try_with(|own| *own.borrow_mut() = (false, answered));
     }
 }
 
@@ -241,94 +269,4 @@ impl Wake for Member {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Kind;
-    use crate::grpc::wire::Stream;
-    use std::collections::HashMap;
-    use std::io::Write;
-    use std::os::unix::net::UnixStream;
-    use std::pin::Pin;
-    use tokio::io::{AsyncRead, ReadBuf};
-
-    /// Each byte that comes is the answer to who waits for it.
-    #[derive(Default)]
-    struct Answers(Mutex<HashMap<u8, Option<Waker>>>);
-
-    impl Answers {
-        async fn of(&self, byte: u8) {
-            std::future::poll_fn(|context| match lock(&self.0).insert(byte, Some(context.waker().clone())) {
-                Some(None) => Poll::Ready(()),
-                _ => Poll::Pending,
-            })
-            .await;
-        }
-    }
-
-    fn crew() -> (Arc<Crew>, Arc<Answers>, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        let wire = Arc::new(Wire::new(ours.into()).unwrap());
-        let (crew, answers) = (Arc::new(Crew::new(wire.clone())), Arc::new(Answers::default()));
-        let (mut stream, told) = (Stream(wire), answers.clone());
-        crew.put(std::future::poll_fn(move |context| {
-            loop {
-                let mut byte = [0];
-                let mut room = ReadBuf::new(&mut byte);
-                match Pin::new(&mut stream).poll_read(context, &mut room) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(read) if read.is_err() || room.filled().is_empty() => return Poll::Ready(()),
-                    Poll::Ready(_) => drop(lock(&told.0).insert(byte[0], None).flatten().map(Waker::wake)),
-                }
-            }
-        }));
-        (crew, answers, theirs)
-    }
-
-    #[test]
-    fn everyone_gets_an_answer_whoever_leads() {
-        let (crew, answers, theirs) = crew();
-        for order in [0, 100, 7, 255] {
-            lock(&answers.0).clear();
-            std::thread::scope(|scope| {
-                for byte in 0..64u8 {
-                    let (crew, answers) = (&crew, &answers);
-                    scope.spawn(move || crew.wait(answers.of(byte), &Deadline::after(Duration::from_secs(60)), &[]).unwrap());
-                }
-                for byte in 0..64u8 {
-                    (&theirs).write_all(&[(byte ^ order) & 63]).unwrap();
-                }
-            });
-        }
-        let watch = crew.watch();
-        assert!(!watch.led && watch.asleep.is_empty());
-    }
-
-    #[test]
-    fn deadlines_and_tokens_end_those_who_lead_and_those_who_sleep() {
-        let (crew, answers, theirs) = crew();
-        let token = Cancel::new();
-        let ask = |byte, deadline, cancels: &[Option<&Cancel>]| crew.wait(answers.of(byte), &deadline, cancels).map_err(|e| e.kind());
-        let (wait, cancel, long) = (&ask, &token, Duration::from_secs(60));
-        std::thread::scope(|scope| {
-            let cancelled: Vec<_> = (0..4).map(|byte| scope.spawn(move || wait(byte, Deadline::never(), &[Some(cancel), None]))).collect();
-            let late: Vec<_> =
-                (4..8).map(|byte| scope.spawn(move || wait(byte, Deadline::after(Duration::from_millis(20)), &[]))).collect();
-            let answered = scope.spawn(move || wait(9, Deadline::after(long), &[]));
-            assert!(late.into_iter().all(|thread| thread.join().unwrap() == Err(Kind::Timeout)));
-            cancel.cancel();
-            assert!(cancelled.into_iter().all(|thread| thread.join().unwrap() == Err(Kind::Cancelled)));
-            (&theirs).write_all(&[9]).unwrap();
-            assert_eq!(answered.join().unwrap(), Ok(()));
-        });
-    }
-
-    #[test]
-    fn what_a_crew_held_is_dropped_with_it() {
-        let (crew, answers, _theirs) = crew();
-        crew.glance();
-        assert_eq!(Arc::strong_count(&answers), 2);
-        drop(crew);
-        assert_eq!(Arc::strong_count(&answers), 1);
-    }
-}
+mod tests;

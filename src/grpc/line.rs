@@ -77,12 +77,34 @@ impl Connection {
     /// Whether it can be used, as far as can be known: where nobody was looking, the plugin may have closed it.
     fn is_open(&self) -> bool {
         self.crew.glance();
-        self.sender.is_open()
+        // After a panic h2's own locks panic.
+        !self.crew.is_broken() && self.sender.is_open()
     }
 }
 
 impl std::fmt::Debug for Line {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Line").field("address", &self.target.address).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::handshake::Address;
+
+    #[test]
+    fn after_a_panic_another_connection_is_made() {
+        let runtime = crate::runtime::shared(1).unwrap();
+        let path = std::env::temp_dir().join(format!("fpl-line-{}", std::process::id()));
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let line = Line::new(runtime.handle().clone(), Target { address: Address::Unix(path.clone()), tls: None });
+        let connection = || line.connection(&Deadline::never(), [None, None]).unwrap();
+        let first = connection();
+        assert!(Arc::ptr_eq(&first, &connection()));
+        let error = first.crew.wait(async { panic!("a call's own") }, &Deadline::never(), &[]).unwrap_err();
+        assert!(error.kind() == Kind::Unavailable && error.message().contains("panic"), "{error}");
+        assert!(!Arc::ptr_eq(&first, &connection()));
+        drop(std::fs::remove_file(&path));
     }
 }

@@ -21,7 +21,7 @@ use crate::grpc::logs::{Lines, Output, Stream};
 use crate::grpc::message::{Failed, Outgoing, framed};
 use crate::grpc::pb::go_plugin::{StdioData, stdio_data};
 use crate::grpc::process::{Host, Process, Said};
-use crate::grpc::remote::Remote;
+use crate::grpc::remote::{Connection, Remote};
 use crate::grpc::socket::Target;
 use crate::grpc::stream::Messages;
 use crate::grpc::tls::Identity;
@@ -218,7 +218,7 @@ fn tell(watcher: &Watcher, process: &Process) {
 /// Reads what a go-plugin process prints after the handshake: opened once, read to the end. Others have no such stream.
 fn forward_stdio(shared: &Handle, connection: Remote, output: Arc<Output>, gone: Cancel) {
     let forward = async move {
-        let Ok(mut messages) = open_stdio(&connection).await else { return };
+        let Ok((_connection, mut messages)) = open_stdio(&connection).await else { return };
         let (mut stdout, mut stderr) = (Lines::default(), Lines::default());
         while let Some(message) = messages.next().await {
             let Ok(StdioData { channel, data }) = StdioData::decode(message) else { break };
@@ -240,8 +240,10 @@ fn forward_stdio(shared: &Handle, connection: Remote, output: Arc<Output>, gone:
     });
 }
 
-async fn open_stdio(connection: &Remote) -> std::result::Result<Messages, Failed> {
+/// The stream, and the connection that it is on.
+async fn open_stdio(remote: &Remote) -> std::result::Result<(Arc<Connection>, Messages), Failed> {
     let open = Outgoing::new("http://localhost/plugin.GRPCStdio/StreamStdio", framed(&()));
-    let (response, _) = connection.sender().await?.open(open, true)?;
-    Ok(Messages::new(response.await?))
+    let connection = remote.connection().await?;
+    let (response, _) = connection.sender.open(open, true)?;
+    Ok((connection, Messages::new(response.await?)))
 }

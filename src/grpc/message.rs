@@ -24,6 +24,8 @@ pub(super) const PREFIX: usize = 5;
 pub(super) enum Failed {
     /// The plugin's status.
     Status(Status),
+    /// The plugin gave the request up, which its deadline explains or nothing does: how it is put.
+    GivenUp(String),
     /// The connection is of no use any more, or the request on it: why.
     Lost(String),
     /// What came is not an answer.
@@ -39,8 +41,7 @@ impl From<Status> for Failed {
 impl From<h2::Error> for Failed {
     fn from(e: h2::Error) -> Self {
         match e.reason() {
-            // The plugin gave up the stream at its deadline; not that the connection went away under the call.
-            Some(Reason::CANCEL) => Failed::Status(Status::cancelled(EXPIRED)),
+            Some(Reason::CANCEL) => Failed::GivenUp(e.to_string()),
             Some(Reason::NO_ERROR) if e.is_reset() => bad("it ends without a status"),
             _ => Failed::Lost(e.to_string()),
         }
@@ -157,17 +158,47 @@ pub(super) async fn answer(response: http::Response<RecvStream>, limit: u64) -> 
     if let Some(status) = status(response.headers()) {
         return Err(if status.code() == Code::Ok { bad("it holds no message") } else { Failed::Status(status) });
     }
-    let mut body = response.into_body();
+    let mut body = Body::new(response);
     let mut gathered = Gathered::default();
     while let Some(data) = body.data().await {
-        let data = data?;
-        body.flow_control().release_capacity(data.len())?;
-        gathered.take(data, limit)?;
+        gathered.take(data?, limit)?;
     }
     match body.trailers().await?.as_ref().and_then(status) {
         Some(status) if status.code() == Code::Ok => gathered.whole(),
         Some(status) => Err(Failed::Status(status)),
         None => Err(bad("it ends without a status")),
+    }
+}
+
+/// What is still to come of an answer. A panic forgets it: h2 drops it under a lock, and panics again where that is poisoned,
+/// which would end the program.
+pub(super) struct Body(Option<RecvStream>);
+
+impl Body {
+    pub(super) fn new(response: http::Response<RecvStream>) -> Self {
+        Body(Some(response.into_body()))
+    }
+
+    /// The next piece, of which the plugin may now send as much again; none at the end.
+    pub(super) async fn data(&mut self) -> Option<Result<Bytes, h2::Error>> {
+        let body = self.0.as_mut()?;
+        let data = body.data().await?;
+        Some(data.and_then(|data| body.flow_control().release_capacity(data.len()).map(|()| data)))
+    }
+
+    async fn trailers(&mut self) -> Result<Option<HeaderMap>, h2::Error> {
+        match &mut self.0 {
+            Some(body) => body.trailers().await,
+            None => Ok(None),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::mem::forget(self.0.take());
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::uri::Scheme;
 
-use crate::grpc::message::{self, Failed, Outgoing};
+use crate::grpc::message::{self, Body, Failed, Outgoing};
 
 /// Bytes that may be under way before the other side has read any, for a stream and for a connection.
 const WINDOW: (u32, u32) = (1 << 20, 4 << 20);
@@ -68,14 +68,14 @@ impl Sender {
 
 /// The messages of an answer, as they come.
 pub(super) struct Messages {
-    body: RecvStream,
+    body: Body,
     came: BytesMut,
 }
 
 impl Messages {
     /// Of a response; whatever it says of itself, it is a stream of messages or none.
     pub(super) fn new(response: http::Response<RecvStream>) -> Self {
-        Messages { body: response.into_body(), came: BytesMut::new() }
+        Messages { body: Body::new(response), came: BytesMut::new() }
     }
 
     /// The next one; none at the end, and where what comes is none or too large.
@@ -85,7 +85,6 @@ impl Messages {
                 return Some(message);
             }
             let data = self.body.data().await?.ok()?;
-            self.body.flow_control().release_capacity(data.len()).ok()?;
             self.came.extend_from_slice(&data);
         }
     }

@@ -1,6 +1,7 @@
 //! The future that a connection is, polled by whoever is there.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
@@ -15,6 +16,8 @@ pub(super) struct Task {
     work: Mutex<Option<Work>>,
     wanted: Arc<Wanted>,
     waker: Waker,
+    /// After a panic there is no telling what state it is in.
+    broken: AtomicBool,
 }
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -29,6 +32,8 @@ pub(super) enum Ran {
     All,
     /// There is more, but this thread has done its share.
     Enough,
+    /// It panicked, and will not be polled again.
+    Broken,
     /// Another thread is at it, and does what has come since.
     Elsewhere,
 }
@@ -36,7 +41,7 @@ pub(super) enum Ran {
 impl Default for Task {
     fn default() -> Self {
         let wanted = Arc::new(Wanted(AtomicBool::new(false)));
-        Task { work: Mutex::new(None), waker: Waker::from(wanted.clone()), wanted }
+        Task { work: Mutex::new(None), waker: Waker::from(wanted.clone()), wanted, broken: AtomicBool::new(false) }
     }
 }
 
@@ -45,6 +50,16 @@ impl Task {
     pub(super) fn put(&self, work: impl Future<Output = ()> + Send + 'static) {
         *lock(&self.work) = Some(Box::pin(work));
         self.waker.wake_by_ref();
+    }
+
+    /// Its work is of no use any more.
+    pub(super) fn give_up(&self) {
+        self.broken.store(true, Ordering::Release);
+    }
+
+    /// Whether it was given up.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 
     /// Does what can be done now, unless another thread is at it.
@@ -70,8 +85,16 @@ impl Task {
                 }
                 left -= 1;
                 let mut context = Context::from_waker(&self.waker);
-                if work.as_mut().is_some_and(|work| work.as_mut().poll(&mut context).is_ready()) {
-                    *work = None;
+                let mut poll = || work.as_mut().is_some_and(|work| work.as_mut().poll(&mut context).is_ready());
+                match catch_unwind(AssertUnwindSafe(&mut poll)) {
+                    Ok(false) => {}
+                    Ok(true) => *work = None,
+                    Err(_) => {
+                        // What is left of it was dropped by the panic, or may panic again.
+                        std::mem::forget(work.take());
+                        self.give_up();
+                        return Ran::Broken;
+                    }
                 }
             }
         }

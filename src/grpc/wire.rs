@@ -57,7 +57,7 @@ struct State {
     waited: Option<(Ready, bool)>,
 }
 
-/// The same as a stream of bytes.
+/// The same as a stream of bytes, for one reader and writer, whom it forgets when it is dropped.
 #[derive(Debug)]
 pub(super) struct Stream(pub(super) Arc<Wire>);
 
@@ -229,6 +229,16 @@ fn keep(place: &mut Option<Waker>, cx: &Context<'_>) {
     match place {
         Some(waker) => waker.clone_from(cx.waker()),
         None => *place = Some(cx.waker().clone()),
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        let waiting = (state.reader.take(), state.writer.take());
+        drop(state);
+        // Who waits holds the wire, which would hold them both for ever.
+        drop(waiting);
     }
 }
 

@@ -1,21 +1,25 @@
 //! go-plugin's own streams, seen from the plugin's end. The plugin is a script that names a socket of the test's own.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use flowplug::call::Deadline;
+use flowplug::call::{Call, Deadline};
+use flowplug::error::Kind;
 use flowplug::grpc::pb::go_plugin::ConnInfo;
 use prost::Message;
 use serde_json::json;
-use tokio::net::UnixListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 
 use crate::hostile::{Plugin, script};
 use crate::support::{Bench, SOON, call, comes_true, order, soon};
 
 /// What was asked, by its path: how often, and what came with it.
 #[derive(Default)]
-struct Asked(Mutex<BTreeMap<String, (usize, Vec<u8>)>>);
+pub struct Asked(Mutex<BTreeMap<String, (usize, Vec<u8>)>>);
 
 impl Asked {
     fn times(&self, path: &str) -> usize {
@@ -30,8 +34,8 @@ impl Asked {
 const STDIO: &str = "/plugin.GRPCStdio/StreamStdio";
 const BROKER: &str = "/plugin.GRPCBroker/StartStream";
 
-/// Answers everything with an empty message, but the streams, which it leaves open, and `Help`, at which it hangs up.
-async fn serve(socket: tokio::net::UnixStream, asked: Arc<Asked>) {
+/// Answers everything with an empty message, but the streams, which it leaves open, `Help`, at which it hangs up, and `Rules`, which it gives up.
+pub async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, asked: Arc<Asked>) {
     let mut connection = h2::server::handshake(socket).await.unwrap();
     let mut kept = Vec::new();
     while let Some(Ok((request, mut answer))) = connection.accept().await {
@@ -47,6 +51,10 @@ async fn serve(socket: tokio::net::UnixStream, asked: Arc<Asked>) {
         });
         if path.ends_with("/Help") {
             return;
+        }
+        if path.ends_with("/Rules") {
+            answer.send_reset(h2::Reason::CANCEL);
+            continue;
         }
         let response = http::Response::builder().header("content-type", "application/grpc").body(()).unwrap();
         let mut out = answer.send_response(response, false).unwrap();
@@ -91,6 +99,11 @@ fn streams_are_opened_once_for_each_process() {
     }
     assert_eq!((asked.times(STDIO), asked.times(BROKER)), (1, 1));
     assert_eq!(asked.times("/flowbot.plugin.PluginService/Command"), 12);
+    // Given up long before the deadline, which is not what ended it.
+    let error = call(&plugin, "rules", &json!({}), &soon()).unwrap_err();
+    assert!(error.kind() == Kind::Unavailable && error.message().contains("stream no longer needed"), "{error}");
+    let late = Call::new(Deadline::after(Duration::from_millis(90)));
+    assert_eq!(call(&plugin, "rules", &json!({}), &late).unwrap_err().kind(), Kind::Timeout);
     // One announcement, whose number `Init` has.
     let announced = ConnInfo::decode(&asked.sent(BROKER)[5..]).unwrap();
     let init = asked.sent("/flowbot.plugin.PluginService/Init");
@@ -101,5 +114,51 @@ fn streams_are_opened_once_for_each_process() {
     plugin.stop(&Deadline::after(SOON));
     plugin.stop(&Deadline::after(SOON));
     assert_eq!(asked.times("/plugin.GRPCController/Shutdown"), 1);
+    drop(std::fs::remove_file(&path));
+}
+
+/// Takes back whatever is asked, floods pings and reads no more, until it is hung up on.
+async fn flood(mut socket: UnixStream) {
+    let settings_and_go_away = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let pings = b"\0\0\x08\x06\0\0\0\0\0pingpong".repeat(1000);
+    drop(socket.read(&mut [0; 4096]).await);
+    drop(socket.write_all(settings_and_go_away).await);
+    while socket.write_all(&pings).await.is_ok() {}
+}
+
+#[test]
+fn a_connection_that_is_given_up_is_closed_whatever_the_plugin_does() {
+    let bench = Bench::new("given-up");
+    let path = std::env::temp_dir().join(format!("fpg-{}", std::process::id()));
+    let own = tokio::runtime::Runtime::new().unwrap();
+    let listener = own.block_on(async { UnixListener::bind(&path).unwrap() });
+    let (came, left) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let (all, closed) = (came.clone(), left.clone());
+    own.spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            if all.fetch_add(1, Ordering::SeqCst) == 0 {
+                tokio::spawn(serve(socket, Arc::default()));
+                continue;
+            }
+            let closed = closed.clone();
+            tokio::spawn(async move {
+                flood(socket).await;
+                closed.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+    });
+    let text = format!("echo '1|1|unix|{}|grpc|'; exec sleep 600", path.display());
+    let program = Plugin::new("given-up", &script(&text), "");
+    let (plugin, _exits) = bench.load_manifest(&program.manifest, Deadline::after(SOON)).unwrap();
+    let help = plugin.resolve("help").unwrap();
+    // The first, at which the good connection is hung up on, and five on one of their own each.
+    for _ in 0..6 {
+        let briefly = Call::new(Deadline::after(Duration::from_millis(300)));
+        bench.runtime.block_on(bench.runtime.spawn(plugin.call_async(help, "help", b"", &briefly))).unwrap().unwrap_err();
+    }
+    // All but the first, which was not flooded, and the last, which may still be of use.
+    let counts = || (came.load(Ordering::SeqCst), left.load(Ordering::SeqCst));
+    assert!(comes_true(|| counts().0 > 3 && counts().0 == counts().1 + 2), "{:?}", counts());
+    plugin.stop(&Deadline::after(SOON));
     drop(std::fs::remove_file(&path));
 }

@@ -4,9 +4,11 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
+use flowplug::call::{Call, Deadline};
 use flowplug::error::Kind;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -14,9 +16,11 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS12;
 use rustls::{ALL_VERSIONS, ServerConfig, ServerConnection, SupportedProtocolVersion};
+use tokio::io::AsyncReadExt;
 
 use crate::hostile::{Plugin, script};
-use crate::support::{Bench, SOON};
+use crate::streams::serve;
+use crate::support::{Bench, SOON, comes_true, order};
 
 type Made = rcgen::CertifiedKey<rcgen::KeyPair>;
 
@@ -168,6 +172,42 @@ fn each_false_end_of_tls_is_an_error_that_says_which() {
         assert!(error.message().contains(says), "{name}: {error}");
         assert!(begun.elapsed() < Duration::from_secs(20), "{name}: {:?}", begun.elapsed());
     }
+}
+
+#[test]
+fn a_handshake_that_is_given_up_leaves_no_socket() {
+    let bench = Bench::new("given-up-tls");
+    let certificate = made();
+    let path = std::env::temp_dir().join(format!("fpm-{}", std::process::id()));
+    let own = tokio::runtime::Runtime::new().unwrap();
+    let listener = own.block_on(async { tokio::net::UnixListener::bind(&path).unwrap() });
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server(&certificate, &certificate, &[b"h2"], ALL_VERSIONS)));
+    let (came, left) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let (all, closed) = (came.clone(), left.clone());
+    own.spawn(async move {
+        let (first, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move { serve(acceptor.accept(first).await.unwrap(), Arc::default()).await });
+        while let Ok((mut socket, _)) = listener.accept().await {
+            all.fetch_add(1, Ordering::SeqCst);
+            let closed = closed.clone();
+            tokio::spawn(async move {
+                drop(socket.read_to_end(&mut Vec::new()).await);
+                closed.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+    });
+    let text = format!("echo '1|1|unix|{}|grpc|{}'; exec sleep 600", path.display(), base64(certificate.cert.der()));
+    let program = Plugin::new("given-up-tls", &script(&text), "  tls: required\n");
+    let (plugin, _exits) = bench.load_manifest(&program.manifest, Deadline::after(SOON)).unwrap();
+    for _ in 0..50 {
+        let briefly = Call::new(Deadline::after(Duration::from_millis(20)));
+        assert_eq!(order(&plugin, serde_json::json!(1), &briefly).unwrap_err().kind(), Kind::Timeout);
+    }
+    let counts = || (came.load(Ordering::SeqCst), left.load(Ordering::SeqCst));
+    assert!(comes_true(|| counts().0 == counts().1), "{:?}", counts());
+    assert!(counts().0 > 0, "no call came as far as the handshake");
+    plugin.stop(&Deadline::after(SOON));
+    drop(std::fs::remove_file(&path));
 }
 
 #[test]

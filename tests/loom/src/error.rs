@@ -8,6 +8,7 @@ pub enum Kind {
     Cancelled,
     InvalidState,
     Timeout,
+    Unavailable,
 }
 
 #[derive(Debug)]
