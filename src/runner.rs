@@ -207,32 +207,34 @@ impl Function {
     }
 
     /// `not found` for an ability's operation that the manifest does not declare.
-    #[inline]
+    #[inline(always)]
     fn check_operation(self, provides: &Provides, params: &[u8]) -> Result<()> {
-        #[derive(Deserialize)]
-        struct Operation<'a> {
-            #[serde(borrow)]
-            operation: Cow<'a, str>,
-        }
-        if self.0 & OPERATIONS_GATED == 0 {
-            return Ok(());
-        }
-        let asked: Operation<'_> = serde_json::from_slice(params).map_err(|e| {
-            Error::new(Kind::InvalidArgument, format!("The params of ability_call must be {{\"operation\": \"…\", \"params\": …}}: {e}."))
-        })?;
-        if provides.abilities.iter().any(|a| a.operations.iter().any(|o| *o == asked.operation)) {
-            return Ok(());
-        }
-        let declared: Vec<&str> = provides.abilities.iter().flat_map(|a| &a.operations).map(String::as_str).collect();
-        Err(Error::new(
-            Kind::NotFound,
-            format!(
-                "The operation {:?} is not declared under provides.abilities; declared: {}.",
-                clean(&asked.operation, 100),
-                declared.join(", ")
-            ),
-        ))
+        if self.0 & OPERATIONS_GATED == 0 { Ok(()) } else { check_operation(provides, params) }
     }
+}
+
+#[cold]
+fn check_operation(provides: &Provides, params: &[u8]) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Operation<'a> {
+        #[serde(borrow)]
+        operation: Cow<'a, str>,
+    }
+    let asked: Operation<'_> = serde_json::from_slice(params).map_err(|e| {
+        Error::new(Kind::InvalidArgument, format!("The params of ability_call must be {{\"operation\": \"…\", \"params\": …}}: {e}."))
+    })?;
+    if provides.abilities.iter().any(|a| a.operations.iter().any(|o| *o == asked.operation)) {
+        return Ok(());
+    }
+    let declared: Vec<&str> = provides.abilities.iter().flat_map(|a| &a.operations).map(String::as_str).collect();
+    Err(Error::new(
+        Kind::NotFound,
+        format!(
+            "The operation {:?} is not declared under provides.abilities; declared: {}.",
+            clean(&asked.operation, 100),
+            declared.join(", ")
+        ),
+    ))
 }
 
 /// `not found` for what the manifest does not provide. Returns whether it gates at all: all of `provides` zero gates nothing.

@@ -41,21 +41,38 @@ pub fn block_signals() {
     }
 }
 
+thread_local! {
+    /// The lowest address of this thread's stack; 0: the system does not tell; [`usize::MAX`]: nobody has asked yet.
+    static LOWEST: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
 /// Bytes of native stack left below this frame; `usize::MAX` where the system does not tell.
+#[inline]
 pub fn stack_left() -> usize {
-    thread_local! {
-        static LOWEST: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    let mut lowest = LOWEST.get();
-    if lowest == usize::MAX {
-        lowest = lowest_stack_address().unwrap_or(0);
+    #[cold]
+    fn find() -> usize {
+        let lowest = lowest_stack_address().unwrap_or(0);
         LOWEST.set(lowest);
+        lowest
     }
+    let lowest = match LOWEST.get() {
+        usize::MAX => find(),
+        known => known,
+    };
     if lowest == 0 {
         return usize::MAX;
     }
     let here = 0u8;
     (&raw const here as usize).saturating_sub(lowest)
+}
+
+/// Whether bytes are ASCII; it may say no to what is shorter than 64.
+#[inline]
+pub fn is_ascii(text: &[u8]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return simd::is_ascii(text);
+    #[cfg(not(target_arch = "x86_64"))]
+    text.is_ascii()
 }
 
 /// A number that threads seldom share, by where their stacks lie: cheaper than a thread's own variable in a shared library,

@@ -249,11 +249,25 @@ impl Plugin {
         };
         let _surroundings = self.blueprint.enter()?;
         let due = self.due(call, Running::Function(function.0))?;
-        let mut lease = self.lease(&due)?;
-        let instance = self.prepared(&mut lease, config, &due)?;
-        instance.begin(&due)?;
         let request = Request { function: function.0, params, trusted: call.trust_json };
-        let result = instance.call(&self.blueprint, &request, sink);
+        // Apart from the other way to a turn: one that may come from either is put into memory, and stalls who reads it.
+        match self.pool.take_again() {
+            Some(turn) => self.call_in(Lease::new(self, turn), config, &due, &request, sink),
+            None => self.call_in_another(config, &due, &request, sink),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn call_in_another(&self, config: &str, due: &Due<'_>, request: &Request<'_>, sink: &mut dyn Sink) -> Result<()> {
+        self.call_in(self.lease(due)?, config, due, request, sink)
+    }
+
+    #[inline(always)]
+    fn call_in(&self, mut lease: Lease<'_>, config: &str, due: &Due<'_>, request: &Request<'_>, sink: &mut dyn Sink) -> Result<()> {
+        let instance = self.prepared(&mut lease, config, due)?;
+        instance.begin(due)?;
+        let result = instance.call(&self.blueprint, request, sink);
         if !self.instance_per_call {
             lease.keep();
         }
@@ -282,7 +296,6 @@ impl Plugin {
         Error::new(Kind::Busy, text)
     }
 
-    #[inline(always)]
     fn lease(&self, due: &Due<'_>) -> Result<Lease<'_>> {
         let cancels = [due.call.cancel.as_ref(), Some(&self.blueprint.context.ending)];
         let turn = self.pool.take(self.wait_timeout, &due.deadline, &cancels)?;

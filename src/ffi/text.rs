@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use crate::call::Sink;
 use crate::error::{Error, Kind, Result};
 use crate::ffi::guard::guard_value;
+use crate::sys;
 
 /// Text or bytes that are borrowed for a call. No NUL is needed; `{NULL, 0}` is empty.
 #[repr(C)]
@@ -91,18 +92,23 @@ impl flowplug_str {
     }
 }
 
-/// Whether bytes are ASCII, as most are; for a few hundred of them at most, it may say no to what is shorter than a block.
+/// Up to this many bytes are looked at here: what is chosen by the processor is faster only for more.
+const SHORT: usize = 512;
+
+/// Whether bytes are ASCII, as most are; it may say no to what is shorter than a block.
 #[inline]
-fn is_short_ascii(bytes: &[u8]) -> bool {
+fn is_ascii(bytes: &[u8]) -> bool {
+    if bytes.len() > SHORT {
+        return sys::is_ascii(bytes);
+    }
     let block = |block: &[u8; 16]| u128::from_ne_bytes(*block);
     let high = |bits: u128| bits & u128::from_ne_bytes([0x80; 16]);
     // The last block may overlap the others.
-    let last = bytes.last_chunk().map(block).filter(|_| bytes.len() <= 512);
-    last.is_some_and(|last| high(bytes.as_chunks().0.iter().fold(last, |bits, next| bits | block(next))) == 0)
+    bytes.last_chunk().is_some_and(|last| high(bytes.as_chunks().0.iter().fold(block(last), |bits, next| bits | block(next))) == 0)
 }
 
 fn text_of<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str> {
-    if is_short_ascii(bytes) {
+    if is_ascii(bytes) {
         // SAFETY: ASCII is UTF-8.
         return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
     }

@@ -29,14 +29,12 @@ pub struct Classes {
     pub curly: u64,
     /// JSON's white space: space, tab, line feed, carriage return.
     pub white: u64,
-    /// Below a space.
-    pub control: u64,
+    /// Below a space, or not ASCII.
+    pub unusual: u64,
     /// `0` to `9`
     pub digit: u64,
     /// `0`
     pub zero: u64,
-    /// Not ASCII.
-    pub high: u64,
 }
 
 /// The instructions of one kind of processor.
@@ -47,8 +45,22 @@ pub trait Lanes: Copy {
     /// Bit `i` is the parity of the bits up to and with `i`.
     fn parity(self, bits: u64) -> u64;
 
-    /// Of the classes one alone: which bytes are not ASCII.
+    /// Which bytes are not ASCII.
     fn high(self, block: &[u8; BLOCK]) -> u64;
+
+    /// At which bytes a word stands that lies in the block whole.
+    fn word<const N: usize>(self, block: &[u8; BLOCK], word: &[u8; N]) -> u64;
+
+    /// A block that begins with `text`, which is shorter, then has `close`, then spaces.
+    #[inline(always)]
+    fn last(self, text: &[u8], close: u8) -> [u8; BLOCK] {
+        let mut block = [b' '; BLOCK];
+        if let Some((to, [end, ..])) = block.split_at_mut_checked(text.len()) {
+            to.copy_from_slice(text);
+            *end = close;
+        }
+        block
+    }
 
     /// Of each word the bits that `of` names, moved together at the low end.
     fn gather<const N: usize>(self, of: u64, words: [u64; N]) -> [u64; N];
@@ -120,6 +132,31 @@ pub fn dispatch<W: Work>(work: W) -> W::Output {
 /// Does the work at each level that this machine has: so tests compare them.
 pub fn each_level<W: Work + Clone>(work: &W) -> Vec<(Level, W::Output)> {
     Level::ALL.into_iter().filter(|level| *level <= Level::best()).map(|level| (level, run(level, work.clone()))).collect()
+}
+
+/// Whether bytes are ASCII; it may say no to what is shorter than a block.
+pub fn is_ascii(text: &[u8]) -> bool {
+    dispatch(Ascii(text))
+}
+
+#[derive(Clone, Copy)]
+struct Ascii<'a>(&'a [u8]);
+
+impl Work for Ascii<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> bool {
+        let (strides, rest) = self.0.as_chunks::<{ 8 * BLOCK }>();
+        let is_high = |blocks: &[[u8; BLOCK]]| blocks.iter().fold(0, |high, block| high | lanes.high(block)) != 0;
+        for stride in strides {
+            if is_high(stride.as_chunks().0) {
+                return false;
+            }
+        }
+        // The last block may overlap the others.
+        !is_high(rest.as_chunks().0) && self.0.last_chunk().is_some_and(|last| lanes.high(last) == 0)
+    }
 }
 
 #[inline]

@@ -172,16 +172,21 @@ impl<T> Pool<T> {
     }
 
     /// A turn; waits for one at most `patience` (then `busy`), to the deadline (`timeout`) or until a token is set.
-    #[inline(always)]
     pub(super) fn take(&self, patience: Duration, deadline: &Deadline, cancels: &[Option<&Cancel>]) -> Result<Turn<'_, T>> {
-        if self.gate.state.load(Ordering::Relaxed) == 0
-            && let Some(slot) = self.slots.get(self.hint().load(Ordering::Relaxed))
-            && slot.is_warm()
-            && let Some(turn) = self.hold_for_use(slot)
-        {
-            return Ok(turn);
+        match self.take_again() {
+            Some(turn) => Ok(turn),
+            None => self.search(patience, deadline, cancels),
         }
-        self.search(patience, deadline, cancels)
+    }
+
+    /// The instance that this thread had last, if nobody has or waits for it: what [`take`](Self::take) tries first.
+    #[inline(always)]
+    pub(super) fn take_again(&self) -> Option<Turn<'_, T>> {
+        if self.gate.state.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        let slot = self.slots.get(self.hint().load(Ordering::Relaxed)).filter(|slot| slot.is_warm())?;
+        self.hold_for_use(slot)
     }
 
     #[cold]

@@ -50,6 +50,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn word<const N: usize>(self, block: &[u8; BLOCK], word: &[u8; N]) -> u64 {
+        // SAFETY: as above.
+        unsafe { stands(block, word) }
+    }
+
+    #[inline(always)]
     fn parity(self, bits: u64) -> u64 {
         // SAFETY: as above; `is_here` asked for pclmulqdq, too.
         unsafe { parity(bits) }
@@ -87,6 +93,14 @@ fn load(bytes: &[u8; 32]) -> __m256i {
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
+/// Both halves of a block.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn halves(block: &[u8; BLOCK]) -> [__m256i; 2] {
+    let mut halves = block.as_chunks().0.iter().map(|half| load(half));
+    std::array::from_fn(|_| halves.next().unwrap_or_else(|| _mm256_setzero_si256()))
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
 fn high(block: &[u8; BLOCK]) -> u64 {
@@ -107,15 +121,37 @@ fn add(found: &mut Classes, bytes: &[u8; 32], at: usize) {
     found.quote |= bits(is(b'"'));
     found.backslash |= bits(is(b'\\'));
     // With bit 5 square brackets become curly ones; else only what is below a space becomes one of these.
-    let control = at_most(bytes, 0x1f);
-    found.structural |= bits(_mm256_andnot_si256(control, is_of(&STRUCTURAL, _mm256_or_si256(bytes, all(0x20)))));
+    // With the sign: what is not ASCII is below zero.
+    let unusual = _mm256_cmpgt_epi8(all(0x20), bytes);
+    found.structural |= bits(_mm256_andnot_si256(unusual, is_of(&STRUCTURAL, _mm256_or_si256(bytes, all(0x20)))));
     // The bits that tell these apart, moved to where movemask looks.
     found.bracket |= bits(_mm256_slli_epi16::<{ BRACKET.leading_zeros() as i32 }>(bytes));
     found.opening |= bits(_mm256_slli_epi16::<{ OPENING.leading_zeros() as i32 }>(bytes));
     found.curly |= bits(_mm256_slli_epi16::<{ CURLY.leading_zeros() as i32 }>(bytes));
     found.white |= bits(is_of(&WHITE, bytes));
-    found.control |= bits(control);
+    found.unusual |= bits(unusual);
     found.digit |= bits(at_most(_mm256_sub_epi8(bytes, all(b'0')), 9));
     found.zero |= bits(is(b'0'));
-    found.high |= bits(bytes);
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn stands<const N: usize>(block: &[u8; BLOCK], word: &[u8; N]) -> u64 {
+    let none = _mm256_setzero_si256();
+    let at = |bytes: __m256i, after: __m256i| {
+        // The 16 bytes behind each 16.
+        let next = _mm256_permute2x128_si256::<0x21>(bytes, after);
+        let is = |all, bytes, place: usize| match word.get(place) {
+            Some(byte) => _mm256_and_si256(all, _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(byte.cast_signed()))),
+            None => all,
+        };
+        let all = is(_mm256_set1_epi8(-1), bytes, 0);
+        let all = is(all, _mm256_alignr_epi8::<1>(next, bytes), 1);
+        let all = is(all, _mm256_alignr_epi8::<2>(next, bytes), 2);
+        let all = is(all, _mm256_alignr_epi8::<3>(next, bytes), 3);
+        let all = is(all, _mm256_alignr_epi8::<4>(next, bytes), 4);
+        u64::from(_mm256_movemask_epi8(all).cast_unsigned())
+    };
+    let [low, high] = halves(block);
+    at(low, high) | at(high, none) << 32
 }

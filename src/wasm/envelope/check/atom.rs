@@ -1,17 +1,8 @@
 //! What is looked at byte by byte: numbers that are not plain digits, `true`, `false` and `null`, and escapes.
 
-/// Whether a literal stands at `at`, and ends where one may; unless the text ends first. Does not branch on what is there.
-#[inline(always)]
-pub(super) fn is_literal(text: &[u8], at: usize) -> bool {
-    let Some(&[a, b, c, d, e, f]) = text.get(at..).and_then(|text| text.first_chunk()) else { return false };
-    let word = u32::from_le_bytes([a, b, c, d]);
-    let is = |literal: &[u8; 4]| word == u32::from_le_bytes(*literal);
-    let long = is(b"fals") & (e == b'e');
-    (long | is(b"true") | is(b"null")) & is_end(if long { f } else { e })
-}
-
 /// Whether a number or a literal stands at `at`, and ends where one may.
 #[cold]
+#[inline(never)]
 pub(super) fn is_atom(text: &[u8], at: usize) -> bool {
     let text = text.get(at..).unwrap_or_default();
     match text {
@@ -22,6 +13,8 @@ pub(super) fn is_atom(text: &[u8], at: usize) -> bool {
 }
 
 /// Whether what starts at `at` ends a number whose integer is right: a fraction, an exponent, or its end.
+#[cold]
+#[inline(never)]
 pub(super) fn is_fraction(text: &[u8], at: usize) -> bool {
     fraction(text.get(at..).unwrap_or_default())
 }
@@ -62,22 +55,5 @@ fn digits(text: &[u8]) -> Option<&[u8]> {
 
 /// Whether an atom may end before this. (What may not follow it for other reasons is left to the grammar.)
 fn ends(rest: &[u8]) -> bool {
-    rest.first().is_none_or(|byte| is_end(*byte))
+    matches!(rest, [] | [b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r', ..])
 }
-
-#[inline(always)]
-fn is_end(byte: u8) -> bool {
-    ENDS.get(usize::from(byte)).is_some_and(|is| *is)
-}
-
-/// The bytes before which an atom may end.
-#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which would refuse it out of bounds")]
-static ENDS: [bool; 256] = {
-    let mut ends = [false; 256];
-    let mut rest: &[u8] = b",]} \t\n\r";
-    while let [byte, others @ ..] = rest {
-        ends[*byte as usize] = true;
-        rest = others;
-    }
-    ends
-};

@@ -1,12 +1,15 @@
 //! Whether every bracket that opens has one that closes.
 
+use crate::sys::simd::Lanes;
+
 /// The kinds of the containers that are open, and the brackets not yet looked at.
 ///
 /// A bracket that opens puts the kind of the container *around* it on the stack; one that closes takes that away, and it has
 /// to be the kind of the container that goes on behind it. Both are known from the neighbours of a bracket (see
-/// `grammar`), so brackets can wait here until there are enough of them to be matched four at a time, without a branch.
+/// `grammar`), so brackets can wait here until there are many of them. Then those that match are taken out, all pairs of
+/// neighbours at once, until what is left is some that close, then some that open.
 pub(super) struct Nesting {
-    /// A bit for each container around the innermost, and a one above the outermost.
+    /// A bit for each container around the innermost, which is the lowest, and a one above the outermost.
     stack: u64,
     /// Not zero once anything is wrong.
     wrong: u64,
@@ -16,9 +19,6 @@ pub(super) struct Nesting {
     kinds: u64,
 }
 
-/// The bits of the stack that four brackets may fill, and one more: while they are free no bit is lost.
-const HEADROOM: u64 = 0x1f << 59;
-
 impl Nesting {
     pub(super) fn new() -> Nesting {
         Nesting { stack: 1, wrong: 0, waiting: 0, opens: 0, kinds: 0 }
@@ -26,9 +26,9 @@ impl Nesting {
 
     /// `count` more brackets, at most 60, the first in the lowest bit.
     #[inline(always)]
-    pub(super) fn add(&mut self, count: u32, opens: u64, kinds: u64) {
+    pub(super) fn add<L: Lanes>(&mut self, lanes: L, count: u32, opens: u64, kinds: u64) {
         if self.waiting + count >= u64::BITS {
-            self.match_waiting();
+            self.match_waiting(lanes);
         }
         self.opens |= opens << self.waiting;
         self.kinds |= kinds << self.waiting;
@@ -36,94 +36,74 @@ impl Nesting {
     }
 
     /// Whether all of them match, and nothing is left open.
-    pub(super) fn finish(mut self) -> bool {
-        // Brackets that open fill the last four up, and are on the stack in the end.
-        let fill = self.waiting.wrapping_neg() % 4;
-        self.add(fill, (1 << fill) - 1, 0);
-        self.match_waiting();
-        self.wrong == 0 && self.stack == 1 << fill
+    #[inline(always)]
+    pub(super) fn finish<L: Lanes>(mut self, lanes: L) -> bool {
+        self.match_waiting(lanes);
+        self.wrong == 0 && self.stack == 1
     }
 
-    /// Leaves at most three.
-    fn match_waiting(&mut self) {
-        while self.waiting >= 4 {
-            let four = (self.opens & 0xf | (self.kinds & 0xf) << 4) as u8;
-            let step = STEPS.get(usize::from(four)).copied().unwrap_or(Step::WRONG);
-            // What is closed has to be on the stack …
-            self.wrong |= (self.stack ^ u64::from(step.closes)) & (1u64.wrapping_shl(step.closed.into()) - 1);
-            self.stack = self.stack.wrapping_shr(step.closed.into());
-            // … above the one that marks its end, which minus one has all bits; and there is to be room for what is opened.
-            self.wrong |= self.stack.wrapping_sub(1) & HEADROOM;
-            self.stack = self.stack.wrapping_shl(step.opened.into()) | u64::from(step.opens);
-            self.opens >>= 4;
-            self.kinds >>= 4;
-            self.waiting -= 4;
-        }
-    }
-}
-
-/// What four brackets come to when those that match among themselves are gone: some that close, then some that open.
-#[derive(Clone, Copy)]
-struct Step {
-    closed: u8,
-    /// The kinds that they close, the innermost in the lowest bit.
-    closes: u8,
-    opened: u8,
-    opens: u8,
-}
-
-impl Step {
-    /// What no stack can take: two brackets face each other and do not match.
-    const WRONG: Step = Step { closed: 63, closes: 0, opened: 0, opens: 0 };
-    const NONE: Step = Step { closed: 0, closes: 0, opened: 0, opens: 0 };
-
-    /// Of four brackets: which open, in the low half of `four`, and the kinds, in the high half.
-    const fn of(four: u8) -> Step {
-        let mut step = Step::NONE;
-        let mut at = 0;
-        while at < 4 {
-            let kind = four >> (4 + at) & 1;
-            if four >> at & 1 == 1 {
-                step.opens = step.opens << 1 | kind;
-                step.opened += 1;
-            } else if step.opened > 0 {
-                if step.opens & 1 != kind {
-                    return Step::WRONG;
-                }
-                step.opens >>= 1;
-                step.opened -= 1;
-            } else {
-                step.closes |= kind << step.closed;
-                step.closed += 1;
+    /// Leaves none.
+    #[inline(always)]
+    fn match_waiting<L: Lanes>(&mut self, lanes: L) {
+        let (mut opens, mut kinds, mut count) = (self.opens, self.kinds, self.waiting);
+        loop {
+            let all = (1u64 << count) - 1;
+            let pairs = opens & !opens >> 1 & all >> 1;
+            if pairs == 0 {
+                break;
             }
-            at += 1;
+            self.wrong |= pairs & (kinds ^ kinds >> 1);
+            [opens, kinds] = lanes.gather(all & !(pairs | pairs << 1), [opens, kinds]);
+            count -= 2 * pairs.count_ones();
         }
-        step
+        // What closes has to be on the stack, above the one that marks its end; and there is to be room for what opens.
+        let closed = opens.trailing_zeros().min(count);
+        let opened = count - closed;
+        self.wrong |= (self.stack ^ kinds) & ((1 << closed) - 1);
+        self.stack >>= closed;
+        self.wrong |= u64::from(self.stack == 0 || self.stack.leading_zeros() <= opened);
+        // The last that opens is the innermost.
+        self.stack = self.stack << opened | (kinds >> closed).reverse_bits() >> 1 >> (u64::BITS - 1 - opened);
+        (self.waiting, self.opens, self.kinds) = (0, 0, 0);
     }
 }
-
-#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which would refuse it out of bounds")]
-static STEPS: [Step; 256] = {
-    let mut steps = [Step::NONE; 256];
-    let mut four = 0;
-    while four < 256 {
-        steps[four] = Step::of(four as u8);
-        four += 1;
-    }
-    steps
-};
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::simd::{Work, each_level};
 
-    /// Brackets as text: `(` and `)` of one kind, `<` and `>` of the other.
-    fn closed(text: &str) -> bool {
-        let mut nesting = Nesting::new();
-        for bracket in text.chars() {
-            nesting.add(1, u64::from("(<".contains(bracket)), u64::from("<>".contains(bracket)));
+    /// Brackets as text, `(` and `)` of one kind, `<` and `>` of the other, so many at a time.
+    #[derive(Clone)]
+    struct Rows<'a>(&'a str, usize);
+
+    impl Work for Rows<'_> {
+        type Output = bool;
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, lanes: L) -> bool {
+            let mut nesting = Nesting::new();
+            for row in self.0.as_bytes().chunks(self.1) {
+                let bits = |which: &[u8]| row.iter().enumerate().map(|(at, bracket)| u64::from(which.contains(bracket)) << at).sum();
+                nesting.add(lanes, row.len() as u32, bits(b"(<"), bits(b"<>"));
+            }
+            nesting.finish(lanes)
         }
-        nesting.finish()
+    }
+
+    /// At each level of instructions, which are to agree.
+    fn closed_in_rows(text: &str, at_once: usize) -> bool {
+        let levels = each_level(&Rows(text, at_once));
+        let (_, first) = levels[0];
+        assert!(levels.iter().all(|(_, verdict)| *verdict == first), "{text} {levels:?}");
+        first
+    }
+
+    /// In rows of any length, where it is not too deep.
+    fn closed(text: &str) -> bool {
+        let verdicts = [1, 7, 60].map(|at_once| closed_in_rows(text, at_once));
+        assert!(verdicts.iter().all(|verdict| *verdict == verdicts[0]), "{text} {verdicts:?}");
+        verdicts[0]
     }
 
     /// The same, one after the other.
@@ -151,19 +131,26 @@ mod tests {
 
     #[test]
     fn a_long_row_may_come_in_pieces() {
-        let mut nesting = Nesting::new();
-        for _ in 0..100 {
-            nesting.add(60, 0x555_5555_5555_5555, 0x333_3333_3333_3333);
+        let row = "()<(<>)()><>((<<>>))".repeat(100);
+        assert!(closed(&row));
+        for wrong in ["(", ")", "<)", "(>"] {
+            for at in [0, 59, 60, 61, 64, 1000, row.len()] {
+                let (before, behind) = row.split_at(at);
+                assert!(!closed(&format!("{before}{wrong}{behind}")), "{wrong} {at}");
+            }
         }
-        assert!(nesting.finish());
     }
 
     #[test]
     fn what_is_too_deep_is_not_taken_for_matching() {
-        let row = |depth: usize| "(".repeat(depth) + &")".repeat(depth);
-        assert!(closed(&row(60)));
-        for depth in 60..200 {
-            assert!(!closed(&row(depth)) || depth < 64, "{depth}");
+        for depth in 1..200 {
+            let row = |open: &str, end: &str| format!("{}{end}{}", open.repeat(depth), ")".repeat(depth - 1));
+            for at_once in [1, 7, 60] {
+                assert!(closed_in_rows(&row("(", ")"), at_once) || depth > 60, "{depth} {at_once}");
+                for wrong in [row("(", ""), row("(", "))"), row("(", ">"), row("<", ")") + "("] {
+                    assert!(!closed_in_rows(&wrong, at_once), "{depth} {at_once}");
+                }
+            }
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use serde_json::value::RawValue;
 
+use super::is_utf8;
 use super::scan::Inside;
-use super::{Ascii, is_utf8};
-use crate::sys::simd::{self, BLOCK};
+use crate::sys::simd;
 
 /// What serde_json says of a value that white space was trimmed from.
 fn judged_by_serde(value: &[u8]) -> bool {
@@ -155,9 +155,35 @@ const SEEDS: [&str; 8] = [
     r#"[{"k":[{"k":[{"k":[1,"v",{"k":null}]}]}]},"s",{"k":"v","l":"w"},["m",["n"]],9.75]"#,
 ];
 
+/// The text with up to three changes: bytes put there, taken away, copied or swapped.
+fn changed(random: &mut Random, mut text: Vec<u8>) -> Vec<u8> {
+    const CHANGES: &[u8] = b"{}[]:,\"\\ 019-.eEtfnu\n\t\x00\x0c\x1a\x1f\x7f\x80\xc3\xff/a+";
+    for _ in 0..=random.below(3) {
+        let (at, change) = (random.below(text.len()), CHANGES[random.below(CHANGES.len())]);
+        match random.below(5) {
+            0 => text[at] = change,
+            1 => text.insert(at, change),
+            2 => drop(text.remove(at)),
+            3 => {
+                let to = (at + random.below(20)).min(text.len());
+                let part = text[at..to].to_vec();
+                let there = random.below(text.len());
+                text.splice(there..there, part);
+            }
+            _ => {
+                let other = random.below(text.len());
+                text.swap(at, other);
+            }
+        }
+        if text.is_empty() {
+            break;
+        }
+    }
+    text
+}
+
 #[test]
 fn what_is_changed_at_random_is_judged_as_by_serde() {
-    const CHANGES: &[u8] = b"{}[]:,\"\\ 019-.eEtfnu\n\t\x00\x0c\x1a\x1f\x7f\x80\xc3\xff/a+";
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut good = 0;
     for round in 0..200_000 {
@@ -167,31 +193,26 @@ fn what_is_changed_at_random_is_judged_as_by_serde() {
         if seed[0] != b'"' {
             text.splice(1..1, std::iter::repeat_n(b' ', random.below(64)));
         }
-        for _ in 0..=random.below(3) {
-            let (at, change) = (random.below(text.len()), CHANGES[random.below(CHANGES.len())]);
-            match random.below(5) {
-                0 => text[at] = change,
-                1 => text.insert(at, change),
-                2 => drop(text.remove(at)),
-                3 => {
-                    let to = (at + random.below(20)).min(text.len());
-                    let part = text[at..to].to_vec();
-                    let there = random.below(text.len());
-                    text.splice(there..there, part);
-                }
-                _ => {
-                    let other = random.below(text.len());
-                    text.swap(at, other);
-                }
-            }
-            if text.is_empty() {
-                break;
-            }
-        }
-        good += u32::from(agreed(text.trim_ascii()));
+        good += u32::from(agreed(changed(&mut random, text).trim_ascii()));
     }
     // A fair part of both is among them.
     assert!((20_000..180_000).contains(&good), "{good}");
+}
+
+#[test]
+fn what_is_long_and_changed_at_random_is_judged_as_by_serde() {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut good = 0;
+    for _ in 0..10_000 {
+        let mut text = String::from("[");
+        for _ in 0..random.below(60) {
+            text += SEEDS[random.below(SEEDS.len())];
+            text += [",", ", ", ",\n    "][random.below(3)];
+        }
+        text += "0]";
+        good += u32::from(agreed(changed(&mut random, text.into_bytes()).trim_ascii()));
+    }
+    assert!((1_000..9_000).contains(&good), "{good}");
 }
 
 #[test]
@@ -199,15 +220,9 @@ fn what_is_not_utf8_is_found_wherever_it_stands() {
     for length in (0..200).chain(500..600).chain(1020..1030) {
         let mut text = vec![b'a'; length];
         assert!(is_utf8(&text));
-        for (level, ascii) in simd::each_level(&Ascii(&text)) {
-            assert!(ascii || length < BLOCK, "{level:?} {length}");
-        }
         for at in 0..length {
             text[at] = 0xc3;
             assert!(!is_utf8(&text), "{at} of {length}");
-            for (level, ascii) in simd::each_level(&Ascii(&text)) {
-                assert!(!ascii, "{level:?}: {at} of {length}");
-            }
             text[at] = b'a';
         }
     }
