@@ -13,10 +13,10 @@ pub mod wasm {
     #[allow(dead_code, reason = "as above")]
     pub(crate) mod refill;
     pub(crate) mod rest;
-    #[path = "../../tests/loom/src/upkeep.rs"]
-    pub mod upkeep;
     #[path = "../../tests/loom/src/sync.rs"]
     mod sync;
+    #[path = "../../tests/loom/src/upkeep.rs"]
+    pub mod upkeep;
 }
 
 /// As above, for the readers and the desk.
@@ -24,10 +24,10 @@ pub mod wasm {
 pub mod sys {
     #[allow(dead_code, reason = "the models need not all of it")]
     pub(crate) mod desk;
-    #[path = "../../tests/loom/src/desk.rs"]
-    pub mod questions;
     #[path = "../../tests/loom/src/readers.rs"]
     pub mod model;
+    #[path = "../../tests/loom/src/desk.rs"]
+    pub mod questions;
     #[allow(dead_code, reason = "the models need not all of it")]
     pub(crate) mod readers;
     #[path = "../../tests/loom/src/ordered.rs"]
