@@ -41,8 +41,14 @@ impl TestHost {
         std::mem::take(&mut *self.events.lock().unwrap())
     }
 
+    /// In the order in which they happened: two threads may tell theirs in another one. A failed reload has no `seq` of
+    /// its own before the load, and stays where it was told.
     pub(crate) fn types(&self) -> Vec<String> {
-        self.events().iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+        let mut events = self.events();
+        if events.iter().all(|event| event["seq"].is_u64()) {
+            events.sort_by_key(|event| (event["load"].as_u64(), event["seq"].as_u64()));
+        }
+        events.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect()
     }
 }
 
