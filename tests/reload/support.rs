@@ -41,8 +41,7 @@ impl TestHost {
         std::mem::take(&mut *self.events.lock().unwrap())
     }
 
-    /// In the order in which they happened: two threads may tell theirs in another one. A failed reload has no `seq` of
-    /// its own before the load, and stays where it was told.
+    /// In the order in which they happened; two threads may tell theirs in another one.
     pub(crate) fn types(&self) -> Vec<String> {
         let mut events = self.events();
         if events.iter().all(|event| event["seq"].is_u64()) {
