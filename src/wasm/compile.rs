@@ -48,17 +48,22 @@ pub(super) fn compile(order: &Order<'_>, artifact: &Artifact) -> Result<Arc<Comp
     if let Some(found) = order.kept(&name) {
         return checked(found);
     }
-    let permit = Arc::new(Permit::take(order.deadline, &order.cancels())?);
+    let mut permit = order.permit()?;
     // What another load has compiled in the meantime.
     if let Some(found) = order.kept(&name) {
         return checked(found);
     }
-    let bytes = artifact.bytes()?;
+    let mut bytes = artifact.bytes()?;
     let functions = bounds::check(&bytes, max)?;
-    let bytes = order.initialised(bytes, &permit)?;
+    let initialised = order.snapshot != Snapshot::Off;
+    if initialised {
+        bytes = order.initialised(bytes, permit)?;
+        permit = order.permit()?;
+    }
     order.progress("compile", 0, functions);
-    let (machine, cache, initialised) = (order.machine, order.cache.clone(), order.snapshot != Snapshot::Off);
-    let compiled = order.apart(permit, move || {
+    let (machine, cache) = (order.machine, order.cache.clone());
+    let compiled = order.apart(move || {
+        let _permit = permit;
         let module = Module::from_binary(&machine.engine, &bytes).map_err(|e| invalid(&e))?;
         if let Some(cache) = cache {
             cache.put(&name, &module, functions);
@@ -96,9 +101,10 @@ impl Order<'_> {
         if self.snapshot == Snapshot::Off {
             return name;
         }
-        // What an initialised module can know: its plugin's identity, by its arguments, and how far it could grow and go.
+        // What an initialised module can know: its plugin's identity, by its arguments, and how far it could grow and go; and
+        // how large it may be, which is looked at when it is made.
         let grants = self.context.grants();
-        let bounds = format!("{} {:?}", grants.memory, grants.fuel);
+        let bounds = format!("{} {:?} {}", grants.memory, grants.fuel, grants.module_size);
         let known = [env!("CARGO_PKG_VERSION"), self.snapshot.name(), self.context.identity(), &bounds].join("\n");
         format!("{name}-{}", hex(&Sha256::digest(known)))
     }
@@ -111,15 +117,14 @@ impl Order<'_> {
         Some(keep(name.to_owned(), Compiled { module, initialised: self.snapshot != Snapshot::Off, functions }))
     }
 
-    /// The module that begins where `_initialize` ended, if that is asked for.
-    fn initialised(&self, bytes: Vec<u8>, permit: &Arc<Permit>) -> Result<Vec<u8>> {
-        if self.snapshot == Snapshot::Off {
-            return Ok(bytes);
-        }
+    /// The module that begins where `_initialize` ended.
+    fn initialised(&self, bytes: Vec<u8>, permit: Permit) -> Result<Vec<u8>> {
+        // Of the guest's time too, which goes on where nobody waits for it any more.
+        self.deadline.begin();
         let (machine, context, snapshot) = (self.machine, Arc::clone(self.context), self.snapshot);
         let sandbox = Sandbox { machine, context, snapshot, deadline: self.deadline.clone(), cancel: self.cancel.cloned() };
         self.progress("snapshot", 0, 1);
-        let bytes = self.apart(Arc::clone(permit), move || sandbox.take(&bytes))??;
+        let bytes = self.apart(move || sandbox.take(&bytes, permit))??;
         self.progress("snapshot", 1, 1);
         Ok(bytes)
     }
@@ -128,15 +133,19 @@ impl Order<'_> {
         [self.cancel, Some(&self.context.ending)]
     }
 
+    fn permit(&self) -> Result<Permit> {
+        Permit::take(self.deadline, &self.cancels())
+    }
+
     /// Does the work on a thread that is left behind, permit and all, if the deadline passes or the call is cancelled first.
-    fn apart<R: Send + 'static>(&self, permit: Arc<Permit>, work: impl FnOnce() -> R + Send + 'static) -> Result<R> {
+    fn apart<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R> {
         let (sender, receiver) = mpsc::channel();
         let waker: Arc<Mutex<Option<Waker>>> = Arc::default();
         let wake = WakeAtEnd(Arc::clone(&waker));
         let on_thread = move || {
             // Declared first, so dropped last, also if the compiler panics: whoever is woken finds the answer or its absence.
             let _wake = wake;
-            let (_permit, sender) = (permit, sender);
+            let sender = sender;
             sys::block_signals();
             drop(sender.send(work()));
         };

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rewrite::{PAGE, Parts, Reached};
 use wasmtime::{Caller, Extern, ExternType, Func, ImportType, Instance, Linker, Module, Store};
 
+use super::bounds::Permit;
 use super::engine::Machine;
 use super::module::{Interface, Start};
 use super::state::{Current, Guest, Running, State, tick};
@@ -64,10 +65,13 @@ pub(super) fn check(snapshot: Snapshot, context: &PluginContext) -> Result<()> {
 }
 
 impl Sandbox {
-    /// Runs the module's start and `_initialize` and returns the module that begins after them.
-    pub(super) fn take(self, bytes: &[u8]) -> Result<Vec<u8>> {
+    /// Runs the module's start and `_initialize`, as long as a call may take, and returns the module that begins after them.
+    pub(super) fn take(mut self, bytes: &[u8], permit: Permit) -> Result<Vec<u8>> {
         let parts = Parts::of(bytes).map_err(|why| unfit(&why))?;
         let module = Module::from_binary(&self.machine.engine, &parts.opened()).map_err(|e| unfit(&format!("{e:#}")))?;
+        // Others may compile while a guest runs, which may do so for as long as it likes.
+        drop(permit);
+        self.deadline = self.deadline.at_most(self.context.grants().timeout);
         let interface = Interface::of(&module)?;
         if interface.start == Some(Start::Start) {
             return Err(unfit("it has _start and no _initialize; build it as a reactor"));

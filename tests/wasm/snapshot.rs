@@ -1,5 +1,9 @@
 //! Instances that begin where `_initialize` ended once.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flowplug::call::{Call, Cancel};
 use flowplug::error::{Error, Kind};
 
 use crate::support::*;
@@ -115,6 +119,11 @@ fn each_way_is_kept_apart_and_told() {
         drop(setup.started(&wat));
         assert!(!steps(&setup).is_empty(), "{of}");
     }
+    // Nor is one taken that was made where more was granted.
+    setup.wasm = "  pool:\n    snapshot: strict\n".to_owned();
+    setup.grants.module_size = 8192;
+    let error = setup.load(&wat, &call()).unwrap_err();
+    assert!(error.kind() == Kind::PermissionDenied && error.message().contains("snapshot"), "{error}");
 }
 
 fn refused(setup: &Setup, import: &str, body: &str) -> Error {
@@ -188,6 +197,47 @@ fn what_cannot_begin_from_a_snapshot_is_refused() {
     assert!(error.kind() == Kind::InvalidManifest && error.message().contains("folders"), "{error}");
     // Without `_initialize` there is only the start section to run, if there is one.
     strict.started(&guest("", ""));
+}
+
+#[test]
+fn a_guest_that_is_initialised_for_ever_ends_in_its_time_and_holds_up_no_other_load() {
+    let import = r#"(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))"#;
+    let body = r#"
+      (data (i32.const 700) "\d0\02\00\00\06\00\00\00") (data (i32.const 720) "begun\n")
+      (func (export "_initialize")
+        (drop (call $write (i32.const 1) (i32.const 700) (i32.const 1) (i32.const 712))) (loop (br 0)))"#;
+    let mut brief = snapshot("strict");
+    brief.grants.timeout = Duration::from_millis(100);
+    let start = Instant::now();
+    assert_eq!(kind_of(brief.load(&guest(import, body), &call())), Kind::Timeout);
+    assert!(start.elapsed() < LONG / 2, "a load may take longer than what it runs");
+
+    // More than may compile at once.
+    let setups: Vec<Setup> = (0..=thread::available_parallelism().map_or(2, |n| n.get().max(2))).map(|_| snapshot("strict")).collect();
+    let cancel = Cancel::new();
+    thread::scope(|s| {
+        let loads: Vec<_> = setups
+            .iter()
+            .zip(0..)
+            .map(|(setup, n)| {
+                let (wat, call) =
+                    (guest(import, &format!("{body} (global i32 (i32.const {n}))")), Call { cancel: Some(cancel.clone()), ..call() });
+                s.spawn(move || kind_of(setup.load(&wat, &call)))
+            })
+            .collect();
+        for (setup, load) in setups.iter().zip(&loads) {
+            while !setup.host.taken().iter().any(|record| record.contains("begun")) {
+                assert!(!load.is_finished());
+                thread::yield_now();
+            }
+        }
+        let other = guest("", r#"(func (export "beside") (result i64) (i64.const 0))"#);
+        Setup::new().load(&other, &within(LONG / 2)).unwrap();
+        cancel.cancel();
+        for load in loads {
+            assert_eq!(load.join().unwrap(), Kind::Cancelled);
+        }
+    });
 }
 
 #[test]
