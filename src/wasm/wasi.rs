@@ -25,6 +25,7 @@ pub(super) fn define(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     p1::add_to_linker_sync(linker, within_call)?;
     linker.allow_shadowing(true);
     linker.func_wrap(MODULE, "path_open", files::path_open)?;
+    linker.func_wrap(MODULE, "fd_readdir", files::fd_readdir)?;
     linker.func_wrap(MODULE, "poll_oneoff", waits::poll_oneoff)?;
     linker.func_wrap(MODULE, "random_get", waits::random_get)?;
     // wasmtime-wasi's has words of its own for a status past 125.

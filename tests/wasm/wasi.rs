@@ -212,18 +212,22 @@ fn a_folder_stays_the_one_that_was_granted() {
 }
 
 #[test]
-fn an_instance_cannot_take_all_descriptors() {
+fn a_plugin_cannot_take_all_descriptors() {
     let (imports, body) = opener();
-    let mut setup = Setup::new();
-    let data = setup.folder.0.join("data");
-    std::fs::create_dir(&data).unwrap();
-    std::fs::write(data.join("file"), "x").unwrap();
-    setup.grants.mounts = vec![Mount { host: data, guest: vec!["data".to_owned()], writable: false }];
-    setup.grants.max_instances = 1;
-    let plugin = setup.started(&guest(&imports, &body));
-    let opened = (0..1000).take_while(|_| ask(&plugin, "read", "file").unwrap() == "\"0000000000000000:\"").count();
-    assert!((200..256).contains(&opened), "{opened}");
-    assert_eq!(ask(&plugin, "read", "file").unwrap(), "\"0000000000000021:\"");
+    // Each instance has its part of what the plugin may open; many still have enough to work with.
+    for (instances, each) in [(1, 256), (4, 64), (100, 16)] {
+        let mut setup = Setup::new();
+        let data = setup.folder.0.join("data");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("file"), "x").unwrap();
+        let mount = Mount { host: data, guest: (0..20).map(|n| format!("data{n}")).collect(), writable: false };
+        setup.grants.mounts = vec![mount];
+        setup.grants.max_instances = instances;
+        let plugin = setup.started(&guest(&imports, &body));
+        let opened = (0..1000).take_while(|_| ask(&plugin, "read", "file").unwrap() == "\"0000000000000000:\"").count();
+        assert_eq!(opened, each, "of {instances} instances");
+        assert_eq!(ask(&plugin, "read", "file").unwrap(), "\"0000000000000021:\"");
+    }
 }
 
 #[test]
@@ -244,4 +248,33 @@ fn a_fifo_or_a_device_is_not_opened() {
         assert_eq!(ask(&plugin, "read", path).unwrap(), "\"0000000000000002:\"", "{path} would wait for its other end");
     }
     assert_eq!(ask(&plugin, "second", "null").unwrap(), "\"0000000000000002:\"");
+}
+
+#[test]
+fn a_folder_that_is_too_large_is_not_listed() {
+    let imports = import("fd_readdir", "(param i32 i32 i32 i64 i32) (result i32)");
+    let body = r#"(func (export "list") (result i64)
+        (call $hex (i64.extend_i32_u (call $fd_readdir (i32.const 3) (i32.const 1024) (i32.const 4096) (i64.const 0) (i32.const 512))) (i32.const 0) (i32.const 0)))
+      (func (export "insist") (result i64)
+        (if (call $fd_readdir (i32.const 3) (i32.const 1024) (i32.const 4096) (i64.const 0) (i32.const 512)) (then unreachable)) (i64.const 0))"#;
+    let mut setup = Setup::new();
+    let data = setup.folder.0.join("data");
+    std::fs::create_dir(&data).unwrap();
+    setup.grants.mounts = vec![Mount { host: data.clone(), guest: vec!["data".to_owned()], writable: false }];
+    let plugin = setup.started(&guest(&imports, body));
+    let size = || std::fs::metadata(&data).unwrap().len();
+    // Long names fill a folder soonest, where they count.
+    let mut names = (0..100_000).map(|n| data.join(format!("{n:0>240}")));
+    for name in names.by_ref().take(100) {
+        std::fs::write(name, "").unwrap();
+    }
+    assert!(size() < 1 << 20);
+    assert_eq!(ask(&plugin, "list", "").unwrap(), "\"0000000000000000:\"");
+    while size() <= 1 << 20 {
+        std::fs::write(names.next().expect("a file system that tells how large a folder is"), "").unwrap();
+    }
+    assert_eq!(ask(&plugin, "list", "").unwrap(), "\"0000000000000002:\"");
+    let error = ask(&plugin, "insist", "").unwrap_err();
+    assert_eq!((error.kind(), error.details()["denied"]["what"].as_str()), (Kind::Trap, Some("filesystem")), "{error:?}");
+    assert!(error.message().contains("Split it"), "{}", error.message());
 }
