@@ -223,6 +223,7 @@ impl Plugin {
             inner.ask_to_end();
             inner.process.end_by_force();
         }
+        inner.line.close();
         inner.flushed.wait(FLUSH);
         drop(inner.folder.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -317,7 +318,7 @@ impl Inner {
         let (connection, gone) = (self.on_shared.clone(), self.process.gone.clone());
         drop(elsewhere(&self.shared, async move {
             let asked = async {
-                // Not implemented: the process has to be told by a signal.
+                // Not taken: the process has to be told by a signal.
                 if client::shut_down(&connection).await {
                     gone.cancelled().await;
                 }

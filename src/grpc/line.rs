@@ -43,8 +43,19 @@ impl Line {
         }
         // Without the lock, which others must not wait for: if two make one, the last is kept for the next.
         let made = Arc::new(self.connect(deadline, cancels)?);
-        *lock(&self.current) = Some(made.clone());
+        let mut current = lock(&self.current);
+        // A call that is to end was perhaps ended by the plugin's stop, behind which nothing is kept.
+        if !cancels.iter().flatten().any(|token| token.is_set()) {
+            *current = Some(made.clone());
+        }
+        drop(current);
         Ok(made)
+    }
+
+    /// Lets go of the connection: calls that might make another have been ended.
+    pub(super) fn close(&self) {
+        let kept = lock(&self.current).take();
+        drop(kept);
     }
 
     fn connect(&self, deadline: &Deadline, cancels: [Option<&Cancel>; 2]) -> Result<Connection> {

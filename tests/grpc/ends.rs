@@ -153,6 +153,22 @@ fn a_stop_leaves_no_process_and_no_folder() {
 }
 
 #[test]
+fn a_go_plugin_that_is_asked_to_end_does_so_in_its_own_time() {
+    let mut bench = Bench::new("farewell");
+    let letter = std::env::temp_dir().join(format!("fpf-{}", std::process::id()));
+    let said = std::iter::repeat_with(|| {
+        let (plugin, exits) = bench.start("fixture-grpc-plain", "null");
+        obey(&plugin, &format!("farewell {}", letter.display())).unwrap();
+        plugin.stop(&Deadline::after(SOON));
+        assert!(exits.try_recv().is_err(), "a stop is no crash");
+        bench.again();
+        std::fs::remove_file(&letter).is_ok()
+    });
+    // A second is what it has; a busy machine may need more, but not again and again.
+    assert!(said.take(5).any(|said| said));
+}
+
+#[test]
 fn a_plugin_that_is_dropped_is_killed() {
     let bench = Bench::new("drops");
     let (plugin, _exits) = bench.start("fixture-grpc-go", "null");

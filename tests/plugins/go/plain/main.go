@@ -94,4 +94,5 @@ func main() {
 		GRPCServer:      plugin.DefaultGRPCServer,
 		Logger:          logger,
 	})
+	farewell()
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/flowplug/flowplug/tests/plugins/go/plain/pb"
 )
@@ -22,7 +24,22 @@ func misbehave(content string) (answer *pb.CommandResponse, obeyed bool) {
 	case "grandchild":
 		return grandchild(), true
 	}
+	if name, found := strings.CutPrefix(content, "farewell "); found {
+		letter.Store(name)
+		return &pb.CommandResponse{}, true
+	}
 	return nil, false
+}
+
+// letter is the name of the file that farewell writes.
+var letter atomic.Value
+
+// farewell is what is left to do when the plugin was asked to end, and takes a moment.
+func farewell() {
+	if name, asked := letter.Load().(string); asked {
+		time.Sleep(50 * time.Millisecond)
+		_ = os.WriteFile(name, []byte("farewell"), 0o600)
+	}
 }
 
 // flood prints for ever, to standard error without an end of line.
