@@ -39,6 +39,9 @@ use state::{Over, Shared, What};
 /// How long a second stop waits for calls that were cancelled.
 const ENDED_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a stop waits past its drain for what was given up on before, however much that is.
+const UNSTUCK_WITHIN: Duration = Duration::from_secs(5);
+
 /// A loaded plugin. Any number of threads may use it at once.
 #[derive(Debug)]
 pub struct Plugin {
@@ -270,8 +273,9 @@ impl Plugin {
 
     /// Waits for what was given up on before; whether nothing of it is left.
     fn unstuck(&self, drain: &Deadline) -> bool {
+        let end = Deadline::after(UNSTUCK_WITHIN);
         let mut stuck = self.stuck();
-        stuck.retain(|runner| !runner.stop(drain));
+        stuck.retain(|runner| !(runner.ended(drain) || runner.ended(&end)));
         stuck.is_empty()
     }
 

@@ -164,6 +164,14 @@ impl Runner {
         }
     }
 
+    /// Waits for what was still there when a stop gave up on it; false if the time passes first.
+    pub fn ended(&self, limit: &Deadline) -> bool {
+        match self {
+            Runner::Wasm(plugin) => plugin.ended(limit),
+            Runner::Grpc(_) => true,
+        }
+    }
+
     /// The names that a module exports and imports; none for a process.
     pub fn interface(&self) -> Option<(Vec<String>, Vec<String>)> {
         match self {

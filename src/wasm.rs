@@ -376,7 +376,12 @@ impl Plugin {
             return true;
         }
         self.blueprint.context.ending.cancel();
-        self.pool.drain(&Deadline::after(END_WITHIN))
+        self.ended(&Deadline::after(END_WITHIN))
+    }
+
+    /// Waits until every call has ended of a plugin that was stopped; false if the time passes first.
+    pub fn ended(&self, limit: &Deadline) -> bool {
+        self.pool.drain(limit)
     }
 
     /// The functions that can be called.

@@ -121,3 +121,91 @@ impl std::fmt::Debug for Task {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Poll;
+
+    /// Counts when it is dropped.
+    struct Dropped(Arc<AtomicUsize>);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A task that does this each time it is polled, how often it was, and whether it was dropped.
+    fn task(mut poll: impl FnMut(&mut Context<'_>) -> Poll<()> + Send + 'static) -> (Arc<Task>, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+        let (task, polls, drops) = (Arc::new(Task::default()), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (polled, held) = (polls.clone(), Dropped(drops.clone()));
+        task.put(std::future::poll_fn(move |context| {
+            let _held = &held;
+            polled.fetch_add(1, Ordering::SeqCst);
+            poll(context)
+        }));
+        (task, polls, drops)
+    }
+
+    fn count(counter: &AtomicUsize) -> usize {
+        counter.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn a_panic_leaves_it_alone_for_ever() {
+        let (task, polls, drops) = task(|_| panic!("in the midst of it"));
+        assert!(!task.is_broken());
+        assert!(matches!(task.run(), Ran::Broken));
+        assert!(task.is_broken());
+        for _ in 0..2 {
+            task.waker.wake_by_ref();
+            assert!(matches!(task.run(), Ran::All));
+        }
+        assert_eq!(count(&polls), 1);
+        // Nor is what the panic left of it dropped, which might panic again.
+        drop(task);
+        assert_eq!(count(&drops), 0);
+    }
+
+    #[test]
+    fn it_is_polled_when_it_is_woken_and_dropped_when_it_ends() {
+        let mut left = 3;
+        let (task, polls, drops) = task(move |_| {
+            left -= 1;
+            if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        for expected in [1, 2, 3, 3] {
+            assert!(matches!(task.run(), Ran::All));
+            assert!(matches!(task.run(), Ran::All));
+            assert_eq!((count(&polls), count(&drops)), (expected, expected / 3));
+            task.waker.wake_by_ref();
+        }
+    }
+
+    #[test]
+    fn what_never_rests_is_left_after_a_while_and_one_thread_is_at_it() {
+        let (enter, entered) = std::sync::mpsc::channel();
+        let (leave, left) = std::sync::mpsc::channel::<()>();
+        let mut first = true;
+        let (task, polls, _) = task(move |context| {
+            context.waker().wake_by_ref();
+            if std::mem::take(&mut first) {
+                enter.send(()).unwrap();
+                left.recv().unwrap();
+            }
+            Poll::Pending
+        });
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| task.run());
+            entered.recv().unwrap();
+            assert!(matches!(task.run(), Ran::Elsewhere));
+            leave.send(()).unwrap();
+            assert!(matches!(other.join().unwrap(), Ran::Enough));
+        });
+        assert_eq!(count(&polls), BATCH);
+        assert!(matches!(task.run(), Ran::Enough));
+        assert_eq!(count(&polls), 2 * BATCH);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flowplug::call::{Call, Cancel, Deadline};
 use flowplug::error::{Kind, Result};
@@ -204,10 +204,10 @@ fn versions_drain_beside_each_other_up_to_a_bound() {
 }
 
 #[test]
-fn a_stop_says_that_a_callback_of_any_version_has_not_returned() {
+fn a_stop_says_that_callbacks_of_any_versions_have_not_returned_and_waits_for_all_of_them_together() {
     let bench = Bench::new();
-    let [first, second] = [1, 2].map(|n| bench.manifest(&module(n, ""), "", ""));
-    let plugin = bench.started(&first, 1);
+    let versions: Vec<_> = (1..=5).map(|n| bench.manifest(&module(n, ""), "", "")).collect();
+    let plugin = bench.started(&versions[0], 1);
     let (entered, inside) = channel();
     let (frees, freed) = channel::<()>();
     let (entered, freed) = (Mutex::new(entered), Mutex::new(freed));
@@ -216,21 +216,33 @@ fn a_stop_says_that_a_callback_of_any_version_has_not_returned() {
         freed.lock().unwrap().recv().unwrap_err();
         Ok(None)
     }));
-    let long = in_background(&plugin, "ask");
-    inside.recv_timeout(LONG).unwrap();
     let none = || Deadline::after(Duration::ZERO);
-    plugin.reload(second, &config(2), &call(), &none()).unwrap();
+    let mut calls = Vec::new();
+    std::thread::scope(|scope| {
+        for (next, number) in versions[1..].iter().zip(2..) {
+            calls.push(in_background(&plugin, "ask"));
+            inside.recv_timeout(LONG).unwrap();
+            let reloaded = bench.heard("reloaded");
+            let plugin = &plugin;
+            // Which waits for the callback of the version before for as long as it may.
+            scope.spawn(move || plugin.reload(next.clone(), &config(number), &call(), &none()).unwrap());
+            reloaded.recv_timeout(LONG).unwrap();
+        }
+    });
     for _ in 0..2 {
+        let begun = Instant::now();
         let stuck = plugin.stop(&none()).unwrap_err();
         assert_eq!((stuck.kind(), stuck.message().contains("stop the plugin again")), (Kind::Timeout, true), "{stuck}");
         assert_eq!(plugin.state(), State::Stopped);
+        // Five seconds for the four of them; one after the other it would be twenty.
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     }
     let events = bench.host.events();
     assert!(events.last().unwrap()["cause"].as_str().unwrap().contains("A callback has not returned"), "{events:?}");
     drop(frees);
     plugin.stop(&Deadline::after(LONG)).unwrap();
-    assert_eq!(kind_of(long.join().unwrap()), Kind::Cancelled);
-    assert_eq!(events.len(), 3, "{events:?}");
+    calls.into_iter().for_each(|call| assert_eq!(kind_of(call.join().unwrap()), Kind::Cancelled));
+    assert_eq!(events.len(), 6, "{events:?}");
     assert!(bench.host.events().is_empty(), "it was told once");
 }
 
