@@ -12,7 +12,7 @@ use flowplug::manifest::Manifest;
 use serde_json::{Value, json};
 
 use crate::hostile;
-use crate::support::{Bench, SOON, built_with, order, soon};
+use crate::support::{Bench, SOON, built_with, comes_true, order, soon};
 
 /// For a manifest's `grpc` section.
 pub const REQUIRED: &str = "  tls: required\n";
@@ -115,7 +115,10 @@ fn the_handshake_of_each_counterpart_is_taken() {
         let (script, said) = recorded(&format!("line-{title}"), &counterpart.manifest(), counterpart.tls);
         let (plugin, _exits) = bench.start_manifest(&script.manifest, "null");
         assert_eq!(order(&plugin, json!({"do": "echo", "n": 1}), &soon()).unwrap()["n"], 1);
-        let said = std::fs::read_to_string(said).unwrap();
+        // The host has the line before the file does.
+        let line = || std::fs::read_to_string(&said).unwrap();
+        assert!(comes_true(|| line().contains('\n')));
+        let said = line();
         let fields: Vec<&str> = said.lines().next().unwrap().split('|').collect();
         assert_eq!((&fields[..3], fields[4]), (&["1", "1", "unix"][..], "grpc"), "{title}: {said}");
         let certificate = fields.get(5).copied().unwrap_or_default();
