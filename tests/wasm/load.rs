@@ -135,3 +135,35 @@ fn a_bounded_address_space_is_no_obstacle() {
     let text = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success() && text.contains("1 passed"), "{text}");
 }
+
+/// In a child, whose instances are its own: other tests need some meanwhile.
+#[test]
+fn a_process_holds_so_many_instances_and_says_so() {
+    const ALONE: &str = "FLOWPLUG_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let child = child.args(["--exact", "load::a_process_holds_so_many_instances_and_says_so"]).env(ALONE, "1").output().unwrap();
+        let text = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
+    let setup = Setup::new();
+    // As many tables as a module may have, of which there are as many as instances: so the end is near.
+    let wat = guest("", &"(table 1 funcref)".repeat(8));
+    let mut plugins = vec![setup.started(&wat)];
+    let error = loop {
+        match setup.load(&wat, &call()) {
+            Ok(plugin) => plugins.push(plugin),
+            Err(error) => break error,
+        }
+    };
+    let is_full =
+        |error: &Error| error.kind() == Kind::Busy && error.details()["limit"] == "instances" && error.message().contains("max_instances");
+    assert!(is_full(&error) && plugins.len() == 125, "{} plugins: {error:?}", plugins.len());
+    let plain = guest("", "");
+    assert!(is_full(&setup.load(&guest("", "(table 1 funcref)"), &call()).unwrap_err()));
+    assert_eq!(ask(&setup.started(&plain), "echo", "1").unwrap(), "1", "one that needs no table");
+    assert_eq!(ask(&plugins[0], "echo", "2").unwrap(), "2", "those that are there go on");
+    plugins.pop();
+    setup.load(&wat, &call()).unwrap();
+}
