@@ -255,8 +255,8 @@ typedef struct flowplug_log_record {
 // it with one flowplug_request_ function, before they return or later, from any thread. Pointers that a callback gets are
 // borrowed until it returns. Start from FLOWPLUG_HOST_API_INIT.
 //
-// Detached (see flowplug_host_options.config), 256 requests at once have a thread of the library each; more are refused as
-// busy. Records and events come one after the other; those that would make more than 16 MiB wait are lost, and a record of
+// Detached (see flowplug_host_options.config), 256 requests at once have a thread of the library each, of one plugin 32 (or
+// as many as it may have instances, if that is more); more are refused as busy. Records and events come one after the other; those that would make more than 16 MiB wait are lost, and a record of
 // the library says how many. A request of a call that has ended goes on until its callback returns.
 typedef struct flowplug_host_api {
   // sizeof(flowplug_host_api).

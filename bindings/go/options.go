@@ -62,7 +62,8 @@ func WithEvents(f func(Event)) HostOption { return func(o *hostOptions) { o.even
 // WithDetachedCallbacks has the HostAPI's methods run on threads of the library, so that a call is answered at its
 // deadline and its cancel whatever a method does. Without it, a method of a wasm plugin's HostAPI runs on the thread that called
 // the plugin: much faster, and while it blocks the caller waits. Records and events come one after the other. At most 256
-// methods run at once, those that outlive their call included; what is more is [ErrBusy] to the plugin.
+// methods run at once, 32 of them for one plugin (or as many as it may have instances, if that is more), those that outlive their
+// call included; what is more is [ErrBusy] to the plugin.
 func WithDetachedCallbacks() HostOption {
 	return func(o *hostOptions) { o.config.Callbacks = "detached" }
 }

@@ -18,7 +18,7 @@ use crate::ffi::host::flowplug_host_api;
 use crate::ffi::question::{self, CallerCopy, Question, RecordCopy};
 use crate::ffi::request::{self, Answer, Form, Open, flowplug_request};
 use crate::ffi::text::flowplug_str;
-use crate::ffi::threads::Threads;
+use crate::ffi::threads::{Share, Threads};
 use crate::host::defaults::Defaults;
 use crate::host::{Caller, Host, HttpRequest, HttpResponse, Level, LogRecord, Telling, config, event, log};
 use crate::sys;
@@ -102,7 +102,7 @@ impl Callbacks {
     fn ask_detached(&self, threads: &Arc<Threads>, caller: &Caller<'_>, number: flowplug_request, question: Question<'_>) -> Result<()> {
         let (own, entered) = (self.own()?, self.gate.enter()?);
         let (asker, question) = (CallerCopy::of(caller), question.copy());
-        threads.run(Box::new(move || {
+        let job = move || {
             if !request::begin(number) {
                 return;
             }
@@ -110,7 +110,8 @@ impl Callbacks {
             // SAFETY: the registrant's contract: callbacks may be called from any thread until the host is closed.
             let call = || unsafe { question.put(own.api.user_data, number, &caller) };
             caller.chain.scope(|| entered.run(call));
-        }))
+        };
+        threads.run(Share::of(caller.context), Box::new(job))
     }
 
     /// Tells the registrant that nobody waits for a request any more.

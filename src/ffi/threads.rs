@@ -3,16 +3,20 @@
 //! Requests run several at once. What needs no answer stands in two lines, each in its order on one thread at a time:
 //! records and events, and the requests that nobody waits for any more.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
+use crate::host::PluginContext;
 use crate::sys;
 
 /// Requests at once; each has a thread to itself for as long as its callback runs, hangs or not.
 const AT_ONCE: usize = 256;
+/// Of those, for one plugin: its instances never ask for more at once, but what they asked for in calls that are over may
+/// hang. Nor does a process.
+const OF_ONE: usize = 32;
 /// How long a thread waits for more.
 const IDLE: Duration = Duration::from_secs(10);
 /// Bytes of records and events that wait for their callbacks; more are lost, and counted.
@@ -36,8 +40,8 @@ struct State {
     jobs: VecDeque<Job>,
     idle: usize,
     threads: usize,
-    /// Those that have begun or are about to.
-    requests: usize,
+    /// Those that have begun or are about to, by the plugins that ask.
+    requests: HashMap<u32, usize>,
     ended: bool,
     lines: [Line; 2],
     lost: u64,
@@ -51,12 +55,31 @@ struct Line {
     served: bool,
 }
 
+/// Whose requests are bounded together.
+#[derive(Clone, Copy)]
+pub(crate) struct Share {
+    plugin: u32,
+    most: usize,
+}
+
+impl Share {
+    /// A plugin's: what each of its instances may ask, or what a process may.
+    pub(crate) fn of(context: &PluginContext) -> Self {
+        let instances = usize::try_from(context.grants().max_instances).unwrap_or(usize::MAX);
+        Share { plugin: context.serial(), most: OF_ONE.max(instances) }
+    }
+}
+
 /// A request's place among those at once.
-struct Place(Arc<Threads>);
+struct Place(Arc<Threads>, u32);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.state().requests -= 1;
+        let requests = &mut self.0.state().requests;
+        let left = requests.remove(&self.1).map_or(0, |count| count - 1);
+        if left > 0 {
+            requests.insert(self.1, left);
+        }
     }
 }
 
@@ -73,19 +96,26 @@ impl Default for Threads {
 }
 
 impl Threads {
-    /// Runs a request's callback on a thread of its own; `busy` if all are taken. A job that is refused is dropped.
-    pub(crate) fn run(self: &Arc<Self>, job: Job) -> Result<()> {
+    /// Runs a request's callback on a thread of its own; `busy` if all are taken, or all that one plugin may have. A job that
+    /// is refused is dropped.
+    pub(crate) fn run(self: &Arc<Self>, share: Share, job: Job) -> Result<()> {
         let mut state = self.state();
         if state.line(Of::Drops).jobs.len() >= DROPS_MAX {
             let message = format!("{DROPS_MAX} ended requests wait for the host's request_dropped callback; it must return.");
             return Err(Error::new(Kind::Busy, message));
         }
-        if state.requests >= self.at_once {
+        let own = state.requests.get(&share.plugin).copied().unwrap_or(0);
+        if own >= share.most {
+            let message =
+                format!("{own} callbacks that this plugin asked for have not returned, the most at once; call again when some have.");
+            return Err(Error::new(Kind::Busy, message));
+        }
+        if state.requests.values().sum::<usize>() >= self.at_once {
             let message = format!("{} callbacks of the host have not returned, the most at once; call again when some have.", self.at_once);
             return Err(Error::new(Kind::Busy, message));
         }
-        state.requests += 1;
-        let place = Place(self.clone());
+        state.requests.insert(share.plugin, own + 1);
+        let place = Place(self.clone(), share.plugin);
         self.start(
             state,
             Box::new(move || {
@@ -223,6 +253,9 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
+    /// Of one plugin that may have all.
+    const ALL: Share = Share { plugin: 1, most: AT_ONCE };
+
     fn threads(at_once: usize, idle: Duration) -> Arc<Threads> {
         Arc::new(Threads { at_once, idle, ..Threads::default() })
     }
@@ -253,12 +286,12 @@ mod tests {
         let held: Vec<_> = (0..2)
             .map(|_| {
                 let (job, release) = hanging(&begun);
-                threads.run(job).unwrap();
+                threads.run(ALL, job).unwrap();
                 release
             })
             .collect();
         begins.iter().take(2).for_each(drop);
-        assert_eq!(threads.run(Box::new(|| ())).unwrap_err().kind(), Kind::Busy);
+        assert_eq!(threads.run(ALL, Box::new(|| ())).unwrap_err().kind(), Kind::Busy);
         let (told, tells) = channel();
         for n in 0..100 {
             let told = told.clone();
@@ -269,9 +302,29 @@ mod tests {
         threads.drop_request(Box::new(move || dropped.send(()).unwrap()));
         begins.recv().unwrap();
         drop(held);
-        until(|| threads.run(Box::new(|| ())).is_ok());
+        until(|| threads.run(ALL, Box::new(|| ())).is_ok());
         threads.end();
         until(|| threads.state().threads == 0);
+    }
+
+    #[test]
+    fn a_plugin_whose_callbacks_hang_has_its_share_and_leaves_the_rest() {
+        let threads = threads(3, IDLE);
+        let (begun, begins) = channel();
+        let hang = |plugin| {
+            let (job, release) = hanging(&begun);
+            threads.run(Share { plugin, most: 2 }, job).map(|()| release).map_err(|e| e.message().to_owned())
+        };
+        let held = [hang(1).unwrap(), hang(1).unwrap()];
+        assert!(hang(1).unwrap_err().contains("2 callbacks that this plugin"));
+        let other = hang(2).unwrap();
+        assert!(hang(2).unwrap_err().contains("3 callbacks of the host"));
+        begins.iter().take(3).for_each(drop);
+        drop(other);
+        until(|| threads.state().requests.len() == 1);
+        drop((hang(2).unwrap(), held));
+        until(|| threads.state().requests.is_empty());
+        threads.end();
     }
 
     #[test]
@@ -281,12 +334,12 @@ mod tests {
         for _ in 0..50 {
             let done = done.clone();
             // The place of the one before is free a moment after it has said so.
-            until(|| threads.state().requests == 0);
-            threads.run(Box::new(move || done.send(()).unwrap())).unwrap();
+            until(|| threads.state().requests.is_empty());
+            threads.run(ALL, Box::new(move || done.send(()).unwrap())).unwrap();
             ends.recv().unwrap();
         }
-        until(|| threads.state().requests == 0);
-        threads.run(Box::new(|| panic!("of a job"))).unwrap();
+        until(|| threads.state().requests.is_empty());
+        threads.run(ALL, Box::new(|| panic!("of a job"))).unwrap();
         until(|| threads.state().threads == 0);
         assert!(threads.state().jobs.is_empty());
     }

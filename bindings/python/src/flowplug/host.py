@@ -34,7 +34,8 @@ class Host(Managed):
     compiled modules are kept (None: nowhere). kv_path: a file for the library's own store, made if it is not there, which
     one host has until it is closed (None: in memory). callbacks: "inline", on the thread that called the plugin (the
     default), or "detached", on threads of the library, so that a call ends at its timeout whatever a callback does; at most 256 then
-    run at once. log: a function or a `logging.Logger` that takes records of plugins and of the library, instead of api.log. on_event:
+    run at once, 32 of them for one plugin (or as many as it may have instances, if that is more). log: a function or a
+    `logging.Logger` that takes records of plugins and of the library, instead of api.log. on_event:
     takes the library's events. http_ca_file: the certificates, in PEM, that the library's HTTP client trusts in place of the system's.
     """
 
