@@ -250,10 +250,10 @@ impl Manifest {
     pub fn read(path: &Path, strict: bool) -> Result<Manifest> {
         let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
         let failed = |e: io::Error| {
-            Error::new(
-                Kind::Io,
-                format!("The manifest {} cannot be read: {e}. Give the file, or the folder with its {FILE_NAME}.", file.display()),
-            )
+            // Whoever ran the program in another folder sees it by the whole path.
+            let whole = std::path::absolute(&file).unwrap_or_else(|_| file.clone());
+            let text = format!("The manifest {} cannot be read: {e}. Give the file, or the folder with its {FILE_NAME}.", whole.display());
+            Error::new(Kind::Io, text)
         };
         let mut text = Vec::new();
         let opened = sys::open_regular(&file).map_err(failed)?;

@@ -3,8 +3,13 @@
 //
 // A [Host] holds what plugins may ask of the program (a [HostAPI]), what they are
 // granted (the policy) and the library's threads. A [Runner] is one plugin of it:
-// Load, Start, Call, Health, Stop, Close. A [Manifest] says what a plugin is and what
-// it asks for.
+// Load, Start, Call, Reload, Health, Stop, Close. A [Manifest] says what a plugin is and
+// what it asks for. A [Manager] runs whole folders of plugins, and reloads those that
+// change. Package adapter makes a Runner a module, an ability or a provider with typed
+// methods.
+//
+// docs/go.md in the repository goes from an empty folder to a plugin and a program that
+// runs it.
 //
 // # Threads and ownership
 //
@@ -41,7 +46,11 @@
 //
 // # Building
 //
-// The package needs cgo, Linux and libflowplug, found by pkg-config. The build tag
+// The package needs cgo, Linux and libflowplug, which a clone of the repository builds and
+// `make install PREFIX=...` puts in place. pkg-config finds it when the program is built
+// (PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig), the system's loader when it runs (ldconfig, or
+// LD_LIBRARY_PATH=$PREFIX/lib). Go's build cache does not see that pkg-config answers
+// otherwise than before: after the library has moved, build once with -a. The build tag
 // flowplug_static links the static library into the program. Without cgo, or on another
 // system, the package compiles and everything that needs the library answers
 // [ErrUnsupported].

@@ -342,3 +342,26 @@ func TestConfigIsCheckedAgainstTheSchema(t *testing.T) {
 		t.Errorf("without a schema: %v", err)
 	}
 }
+
+func TestWhatIsNotThereIsNamedByItsWholePath(t *testing.T) {
+	t.Chdir(t.TempDir())
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadManifest("nowhere"); !errors.Is(err, ErrIO) || !strings.Contains(err.Error(), here+"/nowhere") {
+		t.Error(err)
+	}
+	h := newTestHost(t, WithPolicy("trusted"))
+	for _, m := range []*Manifest{
+		{Runtime: RuntimeWasm, Wasm: &WasmConfig{Module: "./nowhere"}},
+		{Runtime: RuntimeGRPC, GRPC: &GRPCConfig{Binary: "./nowhere"}},
+		{Runtime: RuntimeGRPC, GRPC: &GRPCConfig{Binary: "nowhere"}},
+	} {
+		m.Name = "lost"
+		_, err := h.NewRunner("lost").Load(t.Context(), m)
+		if !errors.Is(err, ErrLoadFailed) || !strings.Contains(err.Error(), here+"/nowhere") || !strings.Contains(err.Error(), "build the plugin, or correct") {
+			t.Error(err)
+		}
+	}
+}

@@ -25,7 +25,6 @@ pub(super) struct Program {
 /// The file to run, its digest checked where the manifest has one, within the call's time.
 pub(super) fn find(config: &GrpcConfig, base_dir: &Path, call: &Call) -> Result<Program> {
     let path = locate(&config.binary, base_dir)?;
-    let path = std::path::absolute(&path).map_err(|e| failed(&path, &format!("has no absolute path: {e}")))?;
     let about = std::fs::metadata(&path).map_err(|e| failed(&path, &format!("cannot be read: {e}")))?;
     if !about.is_file() {
         return Err(failed(&path, "is not a file; grpc.binary must name the program itself"));
@@ -37,9 +36,10 @@ pub(super) fn find(config: &GrpcConfig, base_dir: &Path, call: &Call) -> Result<
     Ok(Program { path, pinned })
 }
 
-/// Relative: against the manifest's folder. A bare name: that folder first, then `PATH`.
+/// The absolute path. Relative: against the manifest's folder. A bare name: that folder first, then `PATH`.
 fn locate(binary: &str, base_dir: &Path) -> Result<PathBuf> {
     let own = base_dir.join(binary);
+    let own = std::path::absolute(&own).map_err(|e| failed(&own, &format!("has no absolute path: {e}")))?;
     if own.exists() {
         return Ok(own);
     }
@@ -49,10 +49,8 @@ fn locate(binary: &str, base_dir: &Path) -> Result<PathBuf> {
     let search = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&search).filter(|folder| folder.is_absolute()).map(|folder| folder.join(binary));
     found.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        let text = format!(
-            "The plugin's program {binary:?} is neither in {} nor in PATH; build the plugin, or correct grpc.binary.",
-            base_dir.display()
-        );
+        let text =
+            format!("The plugin's program {binary:?} is neither {} nor in PATH; build the plugin, or correct grpc.binary.", own.display());
         Error::new(Kind::LoadFailed, text)
     })
 }

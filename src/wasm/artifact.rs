@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
-use std::io::{Read, Seek};
+use std::io::{ErrorKind, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -61,7 +61,9 @@ pub(super) fn open(manifest: &Manifest, grants: &Grants) -> Result<Artifact> {
     let Some(config) = &manifest.wasm else {
         return Err(Error::new(Kind::InvalidManifest, "The manifest has no wasm section. Add it, or set another runtime."));
     };
-    let artifact = hashed(manifest.base_dir().join(&config.module), grants.module_size)?;
+    let path = manifest.base_dir().join(&config.module);
+    // An error then says where it was looked for, also where the folder is the working directory.
+    let artifact = hashed(std::path::absolute(&path).unwrap_or(path), grants.module_size)?;
     if let Some(expected) = config.sha256.as_deref().filter(|expected| !expected.eq_ignore_ascii_case(&artifact.digest)) {
         return Err(Error::new(
             Kind::LoadFailed,
@@ -125,7 +127,7 @@ pub(super) fn each_chunk(file: &mut File, mut take: impl FnMut(&[u8]) -> bool) -
         match file.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(read) if !take(buffer.get(..read).unwrap_or_default()) => return Ok(()),
-            Err(e) if e.kind() != std::io::ErrorKind::Interrupted => return Err(e),
+            Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
             _ => {}
         }
     }
@@ -150,7 +152,11 @@ fn remember(identity: Identity, digest: &str) {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(Kind::LoadFailed, format!("The module {path:?} (wasm.module) cannot be read: {error}."))
+    let what = match error.kind() {
+        ErrorKind::NotFound => "does not exist; build the plugin, or correct wasm.module".to_owned(),
+        _ => format!("(wasm.module) cannot be read: {error}"),
+    };
+    Error::new(Kind::LoadFailed, format!("The module {path:?} {what}."))
 }
 
 fn too_large(path: &Path, size: u64, max: u64) -> Error {
