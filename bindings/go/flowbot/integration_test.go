@@ -18,6 +18,7 @@ import (
 	"github.com/flowline-io/flowbot/pkg/capability"
 	"github.com/flowline-io/flowbot/pkg/hub"
 	"github.com/flowline-io/flowbot/pkg/module"
+	"github.com/flowline-io/flowbot/pkg/plugin"
 	"github.com/flowline-io/flowbot/pkg/plugin/manager"
 	"github.com/flowline-io/flowbot/pkg/providers"
 	"github.com/flowline-io/flowbot/pkg/types"
@@ -46,8 +47,17 @@ func serve(t *testing.T, plugins map[string]string, configs map[string]json.RawM
 	for identity, from := range laidOut {
 		layOut(t, from, identity)
 	}
-	s := &server{api: newServices(), log: new(bytes.Buffer)}
-	if err := manager.OpenHost(s.api, flowplug.WithCacheDir(cache)); err != nil {
+	api := newServices()
+	s := start(t, api, configs)
+	s.api = api
+	return s
+}
+
+// start starts what is in the folder plugins of the working directory.
+func start(t *testing.T, api plugin.HostAPI, configs map[string]json.RawMessage) *server {
+	t.Helper()
+	s := &server{log: new(bytes.Buffer)}
+	if err := manager.OpenHost(api, flowplug.WithCacheDir(cache)); err != nil {
 		t.Fatal(err)
 	}
 	s.PluginManager = manager.NewPluginManager(&manager.PluginConfig{
@@ -153,6 +163,20 @@ func TestBookmarksUnderFlowbot(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// The guide's own plugin, built and written by its commands in the copy of flowbot, as the module framework and an ability find it.
+func TestThePluginOfTheGuide(t *testing.T) {
+	t.Chdir(os.Getenv("FLOWPLUG_GUIDE"))
+	s := start(t, nil, map[string]json.RawMessage{"greeter": json.RawMessage(`{"greeting":"Hello"}`)})
+	s.instance(t, "greeter")
+	framework(t)
+	if message, err := module.List()["greeter"].Command(who, "hello"); err != nil || message != (types.TextMsg{Text: "Hello, u1 (1)"}) {
+		t.Errorf("%#v, %v, %s", message, err, s.log)
+	}
+	if result, err := invoke(t, "greeting", "greet", map[string]any{"name": "Ada"}); err != nil || result.Text != "Hello, Ada (1)" {
+		t.Errorf("%+v, %v", result, err)
 	}
 }
 

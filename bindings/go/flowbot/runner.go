@@ -117,7 +117,11 @@ func (r *runner) note(ctx context.Context, level slog.Level, what string, cause 
 		r.api.Log(ctx, strings.ToLower(level.String()), what, fields)
 		return
 	}
-	slog.Log(ctx, level, what, "fields", fields)
+	attrs := make([]slog.Attr, 0, len(fields))
+	for name, value := range fields {
+		attrs = append(attrs, slog.String(name, value))
+	}
+	slog.LogAttrs(ctx, level, what, attrs...)
 }
 
 // Stop refuses new calls of this plugin, gives those in flight, and a start, until ctx's deadline (30 s if it has none) and ends it.

@@ -5,9 +5,11 @@
 package flowbot_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,6 +61,30 @@ func TestARunnerNeedsAHostAnIdentityAndAManifest(t *testing.T) {
 	}
 	if err := r.Start(t.Context(), nil); !is(err, flowplug.ErrInvalidState) {
 		t.Error(err)
+	}
+}
+
+func TestWithoutAHostAPIRecordsGoToSlog(t *testing.T) {
+	var log bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	folder := built(t, "template-wasm-go")
+	manifest := manifestOf(t, folder)
+	r, err := flowbot.NewRunner(newHost(t), "greeter", folder, manifest, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Load(t.Context(), manifest); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := r.Start(t.Context(), json.RawMessage(`{"greeting":"Hello"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Stop(t.Context()); err != nil || !strings.Contains(log.String(), "plugin=greeter\n") {
+		t.Error(err, log.String())
 	}
 }
 

@@ -1,4 +1,13 @@
-// Command greeter is a plugin to start from: copy this folder, rename it, and write what your plugin does.
+// Command greeter is a plugin to start from: copy this folder and write what your plugin does.
+//
+// The copy names its own module, and where the SDK is (a clone of flowplug's repository, in FLOWPLUG):
+//
+//	go mod edit -module=example.com/greeter -replace=github.com/flowplug/flowplug/sdk/go="$FLOWPLUG/sdk/go"
+//	go test .
+//	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags="-s -w" -o plugin.wasm . # a module, with plugin.wasm.yaml
+//	CGO_ENABLED=0 go build -trimpath -o greeter .                                                    # a process, with plugin.grpc.yaml
+//
+// A host looks for plugin.yaml: that is one of the two manifests, renamed.
 package main
 
 import (
