@@ -324,14 +324,23 @@ mod tests {
         let (program, other) = (folder.join("program"), folder.join("other"));
         let said = |first: &std::path::Path, args: &[&str]| {
             std::fs::copy(first, &program).unwrap();
-            let pinned = Some(super::super::open_regular(&program).unwrap());
+            let pinned = super::super::open_regular(&program).unwrap();
             std::fs::write(&other, "#!/bin/sh\necho another").unwrap();
             std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
             std::fs::rename(&other, &program).unwrap();
-            let args = args.iter().map(OsString::from).collect();
-            let started = start(Command { program: program.clone(), pinned, args, env: Vec::new() }).unwrap();
+            let args: Vec<_> = args.iter().map(OsString::from).collect();
             let mut said = String::new();
-            io::PipeReader::from(started.stdout).read_to_string(&mut said).unwrap();
+            loop {
+                let pinned = Some(pinned.try_clone().unwrap());
+                let started = start(Command { program: program.clone(), pinned, args: args.clone(), env: Vec::new() }).unwrap();
+                io::PipeReader::from(started.stdout).read_to_string(&mut said).unwrap();
+                let mut refused = [0; 4];
+                // A process that another test is forking has, for a moment, the descriptor by which the file was written.
+                match io::PipeReader::from(started.refused).read_exact(&mut refused) {
+                    Ok(()) => assert_eq!(i32::from_ne_bytes(refused), libc::ETXTBSY),
+                    Err(_) => break,
+                }
+            }
             said
         };
         assert_eq!(said("/bin/echo".as_ref(), &["the", "binary"]), "the binary\n");
