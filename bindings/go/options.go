@@ -36,7 +36,8 @@ type httpConfig struct {
 func WithHostAPI(api HostAPI) HostOption { return func(o *hostOptions) { o.api = api } }
 
 // WithPolicy says what plugins are granted: "strict" (the default), "trusted", or a value that marshals
-// to the policy's JSON object, a map or a json.RawMessage for instance.
+// to the policy's JSON object, a map or a json.RawMessage for instance: docs/manifest.md has its keys, PolicySchema
+// its schema, and an ErrPermissionDenied the line that would grant what was refused.
 func WithPolicy(policy any) HostOption { return func(o *hostOptions) { o.policy = policy } }
 
 // WithLogger has the library's own records go to logger, and those of plugins unless a HostAPI's Log takes them.
