@@ -146,9 +146,9 @@ fn understand(failed: Failed, deadline: &Deadline) -> Result<String> {
     let said = clean(status.message(), 200);
     let code = status.code();
     let (kind, text) = match code {
-        Code::DeadlineExceeded => (Kind::Timeout, LATE.to_owned()),
+        // Otherwise it speaks of another deadline than the call's.
+        Code::DeadlineExceeded if late => (Kind::Timeout, LATE.to_owned()),
         Code::Cancelled if late && said == message::EXPIRED => (Kind::Timeout, LATE.to_owned()),
-        Code::Unavailable => return Ok(status.message().to_owned()),
         Code::Unimplemented => (Kind::UnknownFunction, "The plugin does not implement this function.".to_owned()),
         _ => (Kind::Plugin, format!("The plugin answered with the status {code:?}: {said}")),
     };

@@ -1,6 +1,7 @@
 //! go-plugin's own streams, seen from the plugin's end. The plugin is a script that names a socket of the test's own.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,7 +35,8 @@ impl Asked {
 const STDIO: &str = "/plugin.GRPCStdio/StreamStdio";
 const BROKER: &str = "/plugin.GRPCBroker/StartStream";
 
-/// Answers everything with an empty message, but the streams, which it leaves open, `Help`, at which it hangs up, and `Rules`, which it gives up.
+/// Answers everything with an empty message, but the streams, which it leaves open, `Help`, at which it hangs up, `Rules`, which it gives up,
+/// and `Form` and `Bootstrap`, at which it fails.
 pub async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, asked: Arc<Asked>) {
     let mut connection = h2::server::handshake(socket).await.unwrap();
     let mut kept = Vec::new();
@@ -56,7 +58,14 @@ pub async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, asked: Arc<Asked
             answer.send_reset(h2::Reason::CANCEL);
             continue;
         }
-        let response = http::Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+        let response = http::Response::builder().header("content-type", "application/grpc");
+        let fails = [("/Form", "14"), ("/Bootstrap", "4")].into_iter().find(|(function, _)| path.ends_with(function));
+        if let Some((_, status)) = fails {
+            let whole = response.header("grpc-status", status).header("grpc-message", "the database is down").body(()).unwrap();
+            answer.send_response(whole, true).unwrap();
+            continue;
+        }
+        let response = response.body(()).unwrap();
         let mut out = answer.send_response(response, false).unwrap();
         if path == STDIO || path == BROKER {
             kept.push(out);
@@ -67,21 +76,67 @@ pub async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, asked: Arc<Asked
     }
 }
 
+/// A listener at a path, where another process of this number may have left one.
+pub async fn listen(path: &Path) -> UnixListener {
+    drop(std::fs::remove_file(path));
+    UnixListener::bind(path).unwrap()
+}
+
+/// A plugin whose socket is served by [`serve`].
+struct Served {
+    program: Plugin,
+    asked: Arc<Asked>,
+    path: PathBuf,
+    _own: tokio::runtime::Runtime,
+}
+
+impl Served {
+    fn new(name: &str) -> Self {
+        let (asked, path) = (Arc::<Asked>::default(), std::env::temp_dir().join(format!("fps-{}-{name}", std::process::id())));
+        let own = tokio::runtime::Runtime::new().unwrap();
+        let listener = own.block_on(listen(&path));
+        let counted = asked.clone();
+        own.spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(serve(socket, counted.clone()));
+            }
+        });
+        let text = format!("echo '1|1|unix|{}|grpc|'; exec sleep 600", path.display());
+        Served { program: Plugin::new(name, &script(&text), ""), asked, path, _own: own }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+#[test]
+fn a_failure_that_the_plugin_tells_is_its_own() {
+    let (bench, served) = (Bench::new("fails"), Served::new("fails"));
+    let (plugin, _exits) = bench.start_manifest(&served.program.manifest, "null");
+    // Neither is the connection lost, nor the call late.
+    for (name, status) in [("form", 14), ("bootstrap", 4)] {
+        let function = plugin.resolve(name).unwrap();
+        let from_afar = plugin.call_async(function, name, b"", &soon());
+        let from_afar = bench.runtime.block_on(bench.runtime.spawn(from_afar)).unwrap().unwrap_err();
+        for error in [call(&plugin, name, &json!({}), &soon()).unwrap_err(), from_afar] {
+            assert_eq!((error.kind(), error.plugin_message()), (Kind::Plugin, "the database is down"), "{error}");
+            assert_eq!(error.details()["grpc_status"], status, "{error:?}");
+        }
+    }
+    // Of a call that is late, it is what it is.
+    let late = Call::new(Deadline::after(Duration::from_millis(90)));
+    assert_eq!(call(&plugin, "bootstrap", &json!({}), &late).unwrap_err().kind(), Kind::Timeout);
+    plugin.stop(&Deadline::after(SOON));
+}
+
 #[test]
 fn streams_are_opened_once_for_each_process() {
-    let bench = Bench::new("streams");
-    let (asked, path) = (Arc::<Asked>::default(), std::env::temp_dir().join(format!("fps-{}", std::process::id())));
-    let own = tokio::runtime::Runtime::new().unwrap();
-    let listener = own.block_on(async { UnixListener::bind(&path).unwrap() });
-    let counted = asked.clone();
-    own.spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            tokio::spawn(serve(socket, counted.clone()));
-        }
-    });
-    let text = format!("echo '1|1|unix|{}|grpc|'; exec sleep 600", path.display());
-    let program = Plugin::new("streams", &script(&text), "");
-    let (plugin, _exits) = bench.start_manifest(&program.manifest, "null");
+    let (bench, served) = (Bench::new("streams"), Served::new("streams"));
+    let asked = &served.asked;
+    let (plugin, _exits) = bench.start_manifest(&served.program.manifest, "null");
     let command = plugin.resolve("command").unwrap();
     let call_async = || bench.runtime.block_on(bench.runtime.spawn(plugin.call_async(command, "command", b"{}", &soon()))).unwrap();
     for _ in 0..3 {
@@ -114,7 +169,6 @@ fn streams_are_opened_once_for_each_process() {
     plugin.stop(&Deadline::after(SOON));
     plugin.stop(&Deadline::after(SOON));
     assert_eq!(asked.times("/plugin.GRPCController/Shutdown"), 1);
-    drop(std::fs::remove_file(&path));
 }
 
 /// Takes back whatever is asked, floods pings and reads no more, until it is hung up on.
@@ -131,7 +185,7 @@ fn a_connection_that_is_given_up_is_closed_whatever_the_plugin_does() {
     let bench = Bench::new("given-up");
     let path = std::env::temp_dir().join(format!("fpg-{}", std::process::id()));
     let own = tokio::runtime::Runtime::new().unwrap();
-    let listener = own.block_on(async { UnixListener::bind(&path).unwrap() });
+    let listener = own.block_on(listen(&path));
     let (came, left) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let (all, closed) = (came.clone(), left.clone());
     own.spawn(async move {
@@ -158,14 +212,15 @@ fn a_connection_that_is_given_up_is_closed_whatever_the_plugin_does() {
         bench.runtime.block_on(bench.runtime.spawn(plugin.call_async(help, "help", b"", &briefly()))).unwrap().unwrap_err();
         counts().0 > 5
     });
-    // All but the first, which was not flooded, and the last, which may still be of use.
-    assert!(several && comes_true(|| counts().0 == counts().1 + 2), "{:?}", counts());
+    // All but the first, which was not flooded, and perhaps the last: it ends by itself if the flood leaves it the room for that.
+    assert!(several && comes_true(|| counts().0 <= counts().1 + 2), "{:?}", counts());
     // One that is worked by who calls, and kept for the next who does.
-    let before = counts().0;
-    assert!(comes_true(|| {
-        order(&plugin, json!(1), &briefly()).unwrap_err();
+    let (before, mut last) = (counts().0, String::new());
+    let another = comes_true(|| {
+        last = order(&plugin, json!(1), &briefly()).unwrap_err().to_string();
         counts().0 > before
-    }));
+    });
+    assert!(another, "{:?}, {last}", counts());
     plugin.stop(&Deadline::after(SOON));
     // That one too, and the one on which the stop asked the process to end, while somebody still holds the plugin.
     assert!(comes_true(|| counts().0 == counts().1 + 1), "{:?}", counts());
