@@ -224,6 +224,7 @@ impl Plugin {
             inner.process.end_by_force();
         }
         inner.line.close();
+        inner.on_shared.close();
         inner.flushed.wait(FLUSH);
         drop(inner.folder.lock().unwrap_or_else(PoisonError::into_inner).take());
     }

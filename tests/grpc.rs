@@ -146,7 +146,7 @@ fn a_host_call_ends_with_the_call_it_belongs_to() {
     let begun = Instant::now();
     let error = order(&plugin, asks, &Call::new(Deadline::after(Duration::from_millis(200)))).unwrap_err();
     assert_eq!(error.kind(), Kind::Timeout, "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     plugin.stop(&Deadline::after(SOON));
 }
 
@@ -169,7 +169,7 @@ fn a_timeout_and_a_cancel_end_one_call_and_no_other() {
     let begun = Instant::now();
     let error = order(&plugin, json!({"do": "sleep", "ms": 60_000}), &Call::new(Deadline::after(Duration::from_millis(100)))).unwrap_err();
     assert_eq!(error.kind(), Kind::Timeout, "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let mut how = soon();
     how.cancel = Some(cancel.clone());
     let other = plugin.clone();

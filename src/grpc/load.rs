@@ -123,7 +123,7 @@ fn meet(
         let tls = identity.zip(said.certificate).map(|(own, other)| own.with(other)).transpose().map_err(fail)?;
         let target = Target { address: said.address, tls };
         let hint = if target.tls.is_some() { "; it must take the certificate in PLUGIN_CLIENT_CERT, and HTTP/2 after it" } else { "" };
-        let connection = Remote::new(&runtime, &target, &own.gone);
+        let connection = Remote::new(&runtime, &target);
         let speaks = async {
             tokio::select! {
                 biased;

@@ -7,7 +7,6 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::call::Cancel;
 use crate::grpc::message::{Failed, Outgoing};
 use crate::grpc::socket::Target;
 use crate::grpc::stream::{self, Sender};
@@ -19,13 +18,10 @@ pub(super) struct Remote(Arc<Inner>);
 struct Inner {
     runtime: Handle,
     target: Target,
-    /// The end of the plugin's process.
-    gone: Cancel,
     current: Mutex<Option<Arc<Connection>>>,
 }
 
-/// One connection. Its work ends with the last who holds it, also where the plugin takes nothing of what is still to be sent, and
-/// with the plugin's process, also where something that is left of it holds the other end.
+/// One connection. Its work ends with the last who holds it, also where the plugin takes nothing of what is still to be sent.
 pub(super) struct Connection {
     pub(super) sender: Sender,
     work: JoinHandle<()>,
@@ -45,9 +41,9 @@ impl Drop for Connection {
 }
 
 impl Remote {
-    /// To this plugin, until its process is gone; nothing is connected yet.
-    pub(super) fn new(runtime: &Handle, target: &Target, gone: &Cancel) -> Self {
-        Remote(Arc::new(Inner { runtime: runtime.clone(), target: target.clone(), gone: gone.clone(), current: Mutex::default() }))
+    /// To this plugin; nothing is connected yet.
+    pub(super) fn new(runtime: &Handle, target: &Target) -> Self {
+        Remote(Arc::new(Inner { runtime: runtime.clone(), target: target.clone(), current: Mutex::default() }))
     }
 
     /// Sends a request, and waits for the one message of its answer, of `limit` bytes at most. Dropped before, it is taken back.
@@ -64,17 +60,16 @@ impl Remote {
         }
         let socket = self.0.target.connect().await.map_err(|e| lost(&e))?;
         let (requests, connection) = stream::builder().handshake(socket).await.map_err(|e| lost(&e))?;
-        let gone = self.0.gone.clone();
-        let work = self.0.runtime.spawn(async move {
-            tokio::select! {
-                biased;
-                _ = connection => (),
-                () = gone.cancelled() => (),
-            }
-        });
+        let work = self.0.runtime.spawn(async move { drop(connection.await) });
         let made = Arc::new(Connection { sender: Sender::new(requests, self.0.target.tls.is_some()), work });
         *current = Some(made.clone());
         Ok(made)
+    }
+
+    /// Lets go of the connection, behind one that is being made: nothing is asked any more. Does not wait for it.
+    pub(super) fn close(&self) {
+        let own = self.0.clone();
+        self.0.runtime.spawn(async move { drop(own.current.lock().await.take()) });
     }
 }
 

@@ -141,7 +141,8 @@ fn a_stop_leaves_no_process_and_no_folder() {
         assert!(comes_true(|| order(&plugin, json!({"do": "pid"}), &soon()).is_ok()));
         let begun = Instant::now();
         plugin.stop(&Deadline::after(Duration::from_millis(100)));
-        assert!(begun.elapsed() < Duration::from_millis(100) + Duration::from_secs(4), "{:?}", begun.elapsed());
+        // Three seconds after the drain is what is promised, of which this is several times as much, for a machine that is busy.
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
         let ended = waiting.join().unwrap().unwrap_err().kind();
         assert!(matches!(ended, Kind::Cancelled | Kind::InvalidState), "{ended:?}");
         assert_eq!(order(&plugin, json!({"do": "echo"}), &soon()).unwrap_err().kind(), Kind::InvalidState);

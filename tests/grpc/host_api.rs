@@ -132,6 +132,9 @@ fn a_deadline_reaches_the_plugin_and_comes_back_with_its_host_calls() {
 fn large_bodies_go_both_ways() {
     let mut large = grants();
     (large.message_size, large.kv.value, large.kv.total) = (64 << 20, 48 << 20, 100 << 20);
+    // So much takes a busy machine a while.
+    large.timeout = Duration::from_secs(600);
+    let how = Call::new(Deadline::after(large.timeout));
     for counterpart in all() {
         let title = counterpart.title();
         let bench = Bench::with(&format!("big-{title}"), large.clone());
@@ -139,11 +142,11 @@ fn large_bodies_go_both_ways() {
         // go-plugin's own server takes 4 MiB, whatever a host would send.
         let bytes = if counterpart.way == Way::Broker { 3 << 20 } else { 20 << 20 };
         let said = json!({"do": "echo", "text": "x".repeat(bytes)});
-        assert_eq!(order(&plugin, said.clone(), &soon()).unwrap(), said, "{title}");
+        assert_eq!(order(&plugin, said.clone(), &how).unwrap(), said, "{title}");
         let bytes = 40 << 20;
-        assert_eq!(counterpart.ask(&plugin, "kv_set", json!({"key": "k", "bytes": bytes}), &soon()).map(drop), Ok(()), "{title}");
+        assert_eq!(counterpart.ask(&plugin, "kv_set", json!({"key": "k", "bytes": bytes}), &how).map(drop), Ok(()), "{title}");
         assert_eq!(bench.host.kv.lock().unwrap()[&format!("plugin:big-{title}:k")].len(), bytes, "{title}");
-        let got = counterpart.ask(&plugin, "kv_get", json!({"key": "k"}), &soon()).unwrap();
+        let got = counterpart.ask(&plugin, "kv_get", json!({"key": "k"}), &how).unwrap();
         assert_eq!(got.as_str().unwrap().len(), bytes, "{title}");
         plugin.stop(&Deadline::after(SOON));
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::support::{Bench, SOON, call, children, comes_true, group, order, soon};
 
 /// What a whole case may take at most; the bounds themselves are below a second.
-const BOUND: Duration = Duration::from_secs(10);
+const BOUND: Duration = Duration::from_secs(20);
 
 /// `start`: grpc.start_timeout.
 fn manifest(what: &str, text: &str, mark: &str, start: &str) -> Manifest {
@@ -67,7 +67,12 @@ fn what_gives_no_handshake_that_can_be_used_is_told_which_and_leaves_nothing() {
         ("dies-after", "", Kind::LoadFailed, "exit status 4"),
     ] {
         let begun = Instant::now();
-        let start = if kind == Kind::Timeout { "500ms" } else { "60s" };
+        let start = match kind {
+            // Time for a handshake, and no more than is needed to see that nothing comes after it, or that none comes.
+            Kind::Timeout if says.contains("socket") => "3s",
+            Kind::Timeout => "500ms",
+            _ => "60s",
+        };
         let error = bench.load_manifest(&manifest(what, text, &mark, start), Deadline::after(SOON)).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), kind, "{what} {text}: {error}");
         assert!(error.message().contains(says), "{what} {text}: {error}");
@@ -157,7 +162,9 @@ fn answers_nonsense(what: &str, kinds: &[Kind]) {
     };
     let begun = Instant::now();
     for repeated in [false, true] {
-        let error = order(&plugin, Value::Null, &briefly()).map(|answer| panic!("{what}: {answer}")).unwrap_err();
+        // Where it is not the deadline that ends it, a busy machine has all the time it needs.
+        let how = if repeated || kinds.contains(&Kind::Timeout) { briefly() } else { soon() };
+        let error = order(&plugin, Value::Null, &how).map(|answer| panic!("{what}: {answer}")).unwrap_err();
         let later = repeated && matches!(error.kind(), Kind::Timeout | Kind::Unavailable);
         assert!(kinds.contains(&error.kind()) || later, "{what}: {error:?}");
     }

@@ -19,7 +19,7 @@ use rustls::{ALL_VERSIONS, ServerConfig, ServerConnection, SupportedProtocolVers
 use tokio::io::AsyncReadExt;
 
 use crate::hostile::{Plugin, script};
-use crate::streams::serve;
+use crate::streams::{listen, serve};
 use crate::support::{Bench, SOON, comes_true, order};
 
 type Made = rcgen::CertifiedKey<rcgen::KeyPair>;
@@ -83,6 +83,7 @@ impl Listening {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("fpl-{}-{number}", std::process::id()));
+        drop(std::fs::remove_file(&path));
         let listener = UnixListener::bind(&path).unwrap();
         let behind = Arc::new(behind);
         std::thread::spawn(move || {
@@ -165,7 +166,7 @@ fn each_false_end_of_tls_is_an_error_that_says_which() {
         let text = format!("echo '1|1|unix|{}|grpc|{certificate}'; exec sleep 60", listening.0.display());
         let begun = Instant::now();
         // Short only where it is what ends the wait.
-        let limit = if name == "mute" { "500ms" } else { "20s" };
+        let limit = if name == "mute" { "3s" } else { "20s" };
         let more = format!("  tls: required\n  start_timeout: {limit}\n");
         let error = Plugin::new(&format!("tls-{name}"), &script(&text), &more).fails(&bench);
         assert_eq!(error.kind(), kind, "{name}: {error}");
@@ -180,7 +181,7 @@ fn a_handshake_that_is_given_up_leaves_no_socket() {
     let certificate = made();
     let path = std::env::temp_dir().join(format!("fpm-{}", std::process::id()));
     let own = tokio::runtime::Runtime::new().unwrap();
-    let listener = own.block_on(async { tokio::net::UnixListener::bind(&path).unwrap() });
+    let listener = own.block_on(listen(&path));
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server(&certificate, &certificate, &[b"h2"], ALL_VERSIONS)));
     let (came, left) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let (all, closed) = (came.clone(), left.clone());
@@ -199,13 +200,14 @@ fn a_handshake_that_is_given_up_leaves_no_socket() {
     let text = format!("echo '1|1|unix|{}|grpc|{}'; exec sleep 600", path.display(), base64(certificate.cert.der()));
     let program = Plugin::new("given-up-tls", &script(&text), "  tls: required\n");
     let (plugin, _exits) = bench.load_manifest(&program.manifest, Deadline::after(SOON)).unwrap();
-    for _ in 0..50 {
+    let counts = || (came.load(Ordering::SeqCst), left.load(Ordering::SeqCst));
+    // Not every call comes as far as the handshake in its time.
+    let several = comes_true(|| {
         let briefly = Call::new(Deadline::after(Duration::from_millis(20)));
         assert_eq!(order(&plugin, serde_json::json!(1), &briefly).unwrap_err().kind(), Kind::Timeout);
-    }
-    let counts = || (came.load(Ordering::SeqCst), left.load(Ordering::SeqCst));
-    assert!(comes_true(|| counts().0 == counts().1), "{:?}", counts());
-    assert!(counts().0 > 0, "no call came as far as the handshake");
+        counts().0 >= 20
+    });
+    assert!(several && comes_true(|| counts().0 == counts().1), "{:?}", counts());
     plugin.stop(&Deadline::after(SOON));
     drop(std::fs::remove_file(&path));
 }
