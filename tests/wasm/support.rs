@@ -18,8 +18,8 @@ use flowplug::wasm::{Plugin, Settings};
 
 pub(crate) use event_schema::check_event;
 
-/// Long enough that nothing reaches it unless something hangs.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+/// Long enough that nothing reaches it unless something hangs, where ten others want the same processors.
+pub(crate) const LONG: Duration = Duration::from_secs(240);
 
 type Hook = Box<dyn Fn(&Caller<'_>, &str) -> Result<Option<Vec<u8>>> + Send + Sync>;
 
