@@ -74,8 +74,10 @@ impl Cancel {
             if self.is_set() {
                 return Poll::Ready(());
             }
-            // Registered before the second look, so that a token set in between is not missed.
-            guard = Some(self.wake(cx.waker().clone()));
+            if guard.as_ref().is_none_or(|(waker, _): &(Waker, _)| !waker.will_wake(cx.waker())) {
+                // Registered before the second look, so that a token set in between is not missed.
+                guard = Some((cx.waker().clone(), self.wake(cx.waker().clone())));
+            }
             if self.is_set() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -95,7 +97,11 @@ pub struct WakeGuard<'a> {
 
 impl Drop for WakeGuard<'_> {
     fn drop(&mut self) {
-        self.cancel.waiting().wakers.retain(|(id, _)| *id != self.id);
+        let mut waiting = self.cancel.waiting();
+        let own = waiting.wakers.iter().position(|(id, _)| *id == self.id).map(|own| waiting.wakers.swap_remove(own));
+        // Behind the lock: a waker's end may be that of a task.
+        drop(waiting);
+        drop(own);
     }
 }
 
@@ -315,6 +321,24 @@ mod tests {
     fn a_registration_is_taken_back() {
         let cancel = Cancel::new();
         drop(cancel.wake(thread_waker()));
+        assert!(cancel.waiting().wakers.is_empty());
+    }
+
+    #[test]
+    fn a_future_that_is_polled_again_registers_once_and_follows_its_waker() {
+        let cancel = Cancel::new();
+        let (first, second) = (thread_waker(), thread_waker());
+        let other = cancel.wake(first.clone());
+        let mut cancelled = Box::pin(cancel.cancelled());
+        for waker in [&first, &first, &second, &second] {
+            assert!(cancelled.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        }
+        let registered: Vec<_> = cancel.waiting().wakers.iter().map(|(_, waker)| waker.will_wake(&second)).collect();
+        assert_eq!(registered, [false, true]);
+        assert_eq!(cancel.waiting().next, 3);
+        drop(other);
+        assert_eq!(cancel.waiting().wakers.len(), 1);
+        drop(cancelled);
         assert!(cancel.waiting().wakers.is_empty());
     }
 

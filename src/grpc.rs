@@ -178,10 +178,10 @@ impl Plugin {
         params: &[u8],
         call: &Call,
     ) -> impl Future<Output = Result<Vec<u8>>> + Send + use<> {
-        let ready = dispatch::Request::new(function, params).and_then(|request| self.inner.ready(request, name, call));
+        let ready = dispatch::Request::new(function, params).and_then(|request| self.inner.ready(request, name, call)).map(Box::new);
         let (inner, trusted) = (self.inner.clone(), call.trust_json);
         async move {
-            let reply = inner.run(ready?).await?;
+            let reply = inner.run(&*ready?).await?;
             dispatch::answer(reply, trusted)
         }
     }
@@ -256,7 +256,7 @@ impl Inner {
     }
 
     /// Runs a call on the shared runtime.
-    async fn run(&self, ready: Ready) -> Result<dispatch::Reply> {
+    async fn run(&self, ready: &Ready) -> Result<dispatch::Reply> {
         let turn = async {
             tokio::select! {
                 biased;
@@ -268,7 +268,7 @@ impl Inner {
         let cancels = [ready.call.cancel.as_ref(), Some(&self.context.ending)];
         let turn = first(turn, cancels, ready.call.deadline.moment()).await.and_then(|turn| turn);
         let _turn = turn.map_err(|e| self.no_turn(e))?;
-        client::unary(&self.on_shared, ready.request, &ready.call, &ready.place.id(), &self.terms()).await
+        client::unary(&self.on_shared, &ready.request, &ready.call, &ready.place.id(), &self.terms()).await
     }
 
     /// Waits on this thread until the process may be given one more call.
@@ -311,7 +311,7 @@ impl Inner {
             return client::unary_here(&inner.line, &ready.request, &ready.call, &ready.place.id(), &inner.terms());
         }
         let own = inner.clone();
-        elsewhere(&inner.shared, async move { own.run(ready).await })?
+        elsewhere(&inner.shared, async move { own.run(&ready).await })?
     }
 
     /// go-plugin's `Shutdown`. A process that ends before it has answered has done what it was asked.

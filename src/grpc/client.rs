@@ -59,11 +59,11 @@ pub(super) fn unary_here(line: &Line, request: &Request, call: &Call, id: &str, 
 }
 
 /// The same for a call that no thread waits for: the runtime that this connection is on does the work.
-pub(super) async fn unary(connection: &Remote, request: Request, call: &Call, id: &str, terms: &Terms<'_>) -> Result<Reply> {
-    let made = terms.request(&request, call, id)?;
+pub(super) async fn unary(connection: &Remote, request: &Request, call: &Call, id: &str, terms: &Terms<'_>) -> Result<Reply> {
+    let made = terms.request(request, call, id)?;
     let cancels = [call.cancel.as_ref(), Some(terms.ending)];
     let moment = call.deadline.moment();
-    let exchange = async { message::decode(&request, connection.call(made, terms.message_size).await?) };
+    let exchange = async { message::decode(request, connection.call(made, terms.message_size).await?) };
     let replied = tokio::select! {
         biased;
         replied = exchange => replied,

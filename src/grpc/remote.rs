@@ -1,6 +1,9 @@
 //! The connection that the host's runtime works: for what lives longer than a call, and for calls that no thread waits for.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -53,15 +56,12 @@ impl Remote {
 
     /// The connection, made if there is none, or none that can be used. To be held for as long as anything is to come on it.
     pub(super) async fn connection(&self) -> Result<Arc<Connection>, Failed> {
-        let lost = |e: &dyn std::fmt::Display| Failed::Lost(e.to_string());
         let mut current = self.0.current.lock().await;
         if let Some(connection) = current.as_ref().filter(|connection| connection.is_open()) {
             return Ok(connection.clone());
         }
-        let socket = self.0.target.connect().await.map_err(|e| lost(&e))?;
-        let (requests, connection) = stream::builder().handshake(socket).await.map_err(|e| lost(&e))?;
-        let work = self.0.runtime.spawn(async move { drop(connection.await) });
-        let made = Arc::new(Connection { sender: Sender::new(requests, self.0.target.tls.is_some()), work });
+        // In a place of its own: nearly every call finds one that is made.
+        let made = Box::pin(self.0.connect()).await?;
         *current = Some(made.clone());
         Ok(made)
     }
@@ -73,8 +73,90 @@ impl Remote {
     }
 }
 
+impl Inner {
+    async fn connect(&self) -> Result<Arc<Connection>, Failed> {
+        let lost = |e: &dyn std::fmt::Display| Failed::Lost(e.to_string());
+        let socket = self.target.connect().await.map_err(|e| lost(&e))?;
+        let (requests, connection) = stream::builder().handshake(socket).await.map_err(|e| lost(&e))?;
+        let work = self.runtime.spawn(work(connection));
+        Ok(Arc::new(Connection { sender: Sender::new(requests, self.target.tls.is_some()), work }))
+    }
+}
+
+/// Works a connection, whenever it is woken once more: behind the calls that are ready then, so that what they put in goes out in one
+/// write, and not each by itself.
+async fn work<E>(connection: impl Future<Output = Result<(), E>>) {
+    let mut connection = pin!(connection);
+    let mut woken = true;
+    loop {
+        tokio::task::yield_now().await;
+        let ended = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx).is_ready())).await;
+        if ended {
+            return;
+        }
+        // Until it is woken.
+        poll_fn(|_| {
+            woken = !woken;
+            if woken { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
 impl std::fmt::Debug for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Remote").field("address", &self.0.target.address).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::handshake::Address;
+    use crate::grpc::message;
+    use std::sync::Mutex as Lock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn a_call_that_waits_takes_little_room() {
+        let runtime = crate::runtime::driven_by_callers().unwrap();
+        let target = Target { address: Address::Unix("/nowhere".into()), tls: None };
+        let remote = Remote::new(runtime.handle(), &target);
+        let call = remote.call(Outgoing::new("http://localhost/a/b", message::framed(&())), 0);
+        assert!(size_of_val(&call) <= 1024, "{}", size_of_val(&call));
+    }
+
+    #[test]
+    fn what_calls_put_in_together_goes_out_together() {
+        let runtime = crate::runtime::shared(1).unwrap();
+        let (put_in, looks, waker) = (Arc::new(AtomicUsize::new(0)), Arc::new(Lock::new(Vec::new())), Arc::new(Lock::new(None)));
+        let (sum, seen, kept) = (put_in.clone(), looks.clone(), waker.clone());
+        let connection = poll_fn(move |cx| {
+            *kept.lock().unwrap() = Some(cx.waker().clone());
+            let sum = sum.load(Ordering::SeqCst);
+            seen.lock().unwrap().push(sum);
+            if sum == 3 { Poll::Ready(Ok::<(), ()>(())) } else { Poll::Pending }
+        });
+        let worked = runtime.spawn(work(connection));
+        runtime.block_on(async {
+            while looks.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        });
+        // From a task of the worker, so that it comes to them when all are there.
+        runtime.spawn(async move {
+            for _ in 0..3 {
+                let (put_in, waker) = (put_in.clone(), waker.clone());
+                tokio::spawn(async move {
+                    put_in.fetch_add(1, Ordering::SeqCst);
+                    // As a connection does: once, until it has looked again.
+                    if let Some(waker) = waker.lock().unwrap().take() {
+                        std::task::Waker::wake(waker);
+                    }
+                });
+            }
+        });
+        runtime.block_on(worked).unwrap();
+        assert_eq!(*looks.lock().unwrap(), [0, 3]);
     }
 }

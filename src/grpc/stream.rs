@@ -44,10 +44,10 @@ impl Sender {
     }
 
     /// Sends a request, and waits for the one message of its answer, of `limit` bytes at most. Dropped before, it is taken back.
-    pub(super) async fn call(&self, outgoing: Outgoing, limit: u64) -> Result<Bytes, Failed> {
-        let (response, sent) = self.open(outgoing, true)?;
-        drop(sent);
-        message::answer(response.await?, limit).await
+    pub(super) fn call(&self, outgoing: Outgoing, limit: u64) -> impl Future<Output = Result<Bytes, Failed>> + use<> {
+        // Before there is a future, which has to hold what it was given for as long as it waits.
+        let opened = self.open(outgoing, true).map(|(response, _)| response);
+        async move { message::answer(opened?.await?, limit).await }
     }
 
     /// Sends the beginning of a request, or all of it.

@@ -99,6 +99,8 @@ impl Plugin {
             return Ok(());
         };
         let (begun, start) = (begun.map_err(|e| self.call_failed(e, &name))?, Instant::now());
+        // In one place for good: a future that is handed on by value is copied, and keeps room for each copy.
+        let begun = Box::pin(begun);
         let (completions, visit) = (environment.completions().clone(), readers.enter());
         runtime.spawn(async move {
             let result = caught(begun).await;
