@@ -137,7 +137,7 @@ impl Plugin {
         on_exit: OnExit,
         call: &Call,
     ) -> Result<Arc<Self>> {
-        let inner = load::load(settings, threads, manifest, context, on_exit, call)?;
+        let inner = load::load(settings, threads, manifest, &context, on_exit, call)?;
         Ok(Arc::new(Plugin { inner: Arc::new(inner) }))
     }
 

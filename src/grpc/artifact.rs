@@ -92,6 +92,12 @@ pub(super) fn not_run(path: &Path, e: &std::io::Error) -> Error {
     failed(path, &format!("could not be started: {hint}")).with_detail("errno", e.raw_os_error().unwrap_or(0))
 }
 
+/// Whether it is the error of a program that somebody has open for writing.
+pub(super) fn is_being_written(e: &Error) -> bool {
+    let errno = e.details().get("errno").and_then(serde_json::Value::as_i64).and_then(|errno| i32::try_from(errno).ok());
+    errno.is_some_and(|errno| Refusal::of(&std::io::Error::from_raw_os_error(errno)) == Refusal::BeingWritten)
+}
+
 fn failed(path: &Path, what: &str) -> Error {
     Error::new(Kind::LoadFailed, format!("The plugin's program {} {what}.", path.display()))
 }

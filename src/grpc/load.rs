@@ -32,19 +32,41 @@ use crate::manifest::{GrpcConfig, Manifest, Tls};
 /// Told of the end of the process; empty until it is loaded, and once it was told.
 type Watcher = Arc<Mutex<Option<OnExit>>>;
 
+/// How long a program that is open for writing is tried again, and how often: whoever has just written it has closed it, but
+/// what another thread is forking holds a copy of the descriptor for a moment.
+const BEING_WRITTEN: Duration = Duration::from_millis(500);
+const AGAIN_AFTER: Duration = Duration::from_millis(10);
+
 pub(super) fn load(
     settings: &Settings,
-    Threads { shared, host_calls }: &Threads,
+    threads: &Threads,
     manifest: &Manifest,
-    context: Arc<PluginContext>,
+    context: &Arc<PluginContext>,
     on_exit: OnExit,
     call: &Call,
 ) -> Result<Inner> {
     let config = manifest.grpc.as_ref().ok_or_else(|| Error::new(Kind::InvalidManifest, "grpc config required"))?;
     let mut call = call.clone();
     call.deadline = call.deadline.at_most(config.start_timeout).at_most(context.grants().load_timeout);
-    call.check()?;
-    let program = artifact::find(config, manifest.base_dir(), &call)?;
+    let (mut on_exit, until) = (Some(on_exit), Instant::now() + BEING_WRITTEN);
+    loop {
+        call.check()?;
+        match once(settings, threads, (config, manifest.base_dir()), context.clone(), &mut on_exit, &call) {
+            Err(e) if artifact::is_being_written(&e) && Instant::now() < until => std::thread::sleep(AGAIN_AFTER),
+            loaded => return loaded,
+        }
+    }
+}
+
+fn once(
+    settings: &Settings,
+    Threads { shared, host_calls }: &Threads,
+    (config, base_dir): (&GrpcConfig, &Path),
+    context: Arc<PluginContext>,
+    on_exit: &mut Option<OnExit>,
+    call: &Call,
+) -> Result<Inner> {
+    let program = artifact::find(config, base_dir, call)?;
     let folder = Folder::new(settings.runtime_dir.as_deref())?;
     let (output, flushed) = Output::new(context.clone())?;
     let calls = Arc::new(Calls::default());
@@ -62,7 +84,7 @@ pub(super) fn load(
     let (told, lost) = (watcher.clone(), process.clone());
     let met = process
         .tend(shared, pipes, move || tell(&told, &lost))
-        .and_then(|said| meet(shared, &process, said, &context, &call, config, identity));
+        .and_then(|said| meet(shared, &process, said, &context, call, config, identity));
     let met = met.and_then(|(target, connection)| {
         let (broker, listener) = Broker::open(shared, connection.clone(), folder.path(), gone.clone())?;
         shared.spawn(service.serve(door, listener, Key::Listener, target.tls.clone()));
@@ -197,12 +219,12 @@ fn give_up(process: &Process) {
 }
 
 /// From here on somebody is told if the process ends; if it has ended already, it was not loaded.
-fn arm(watcher: &Watcher, process: &Process, on_exit: OnExit) -> Result<()> {
+fn arm(watcher: &Watcher, process: &Process, on_exit: &mut Option<OnExit>) -> Result<()> {
     let mut slot = watcher.lock().unwrap_or_else(PoisonError::into_inner);
     if process.gone.is_set() {
         return Err(process.ended(Kind::LoadFailed, "The plugin ended right after its handshake"));
     }
-    *slot = Some(on_exit);
+    *slot = on_exit.take();
     Ok(())
 }
 

@@ -85,6 +85,23 @@ fn a_program_that_cannot_run_says_why() {
 }
 
 #[test]
+fn a_program_that_is_open_for_writing_is_tried_again_for_a_while() {
+    let bench = Bench::new("written");
+    let plugin = Plugin::new("written", &script("exit 7"), "");
+    let writer = std::fs::File::options().append(true).open(plugin.folder.join("plugin")).unwrap();
+    let error = plugin.fails(&bench);
+    assert!(error.kind() == Kind::LoadFailed && error.message().contains("it is being written to"), "{error}");
+    let error = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(writer);
+        });
+        plugin.fails(&bench)
+    });
+    assert_eq!(error.details()["exit_status"], 7, "{error}");
+}
+
+#[test]
 fn a_digest_is_computed_within_the_time_of_the_start() {
     let bench = Bench::new("endless-file");
     let plugin = Plugin::new("endless-file", b"x", &format!("  start_timeout: 50ms\n  sha256: {}\n", "0".repeat(64)));
