@@ -87,7 +87,8 @@ fn rows() -> Vec<(Act, End)> {
     rows
 }
 
-fn wat() -> String {
+/// Made once: reading its text takes longer than what is measured.
+fn module() -> Vec<u8> {
     let imports = r#"
         (import "flowbot" "get_config" (func $config (param i32 i32 i32) (result i32)))
         (import "flowbot" "kv_get" (func $kv (param i32 i32 i32) (result i32)))
@@ -105,9 +106,10 @@ fn wat() -> String {
     let asks = "(drop (call $config (i32.const 84) (i32.const 4) (i32.const 900)))".repeat(2000);
     let randoms = "(drop (call $random (i32.const 4096) (i32.const 250000)))".repeat(10_000);
     let body = include_str!("mix.wat").replace(";; FILLS", &fills).replace(";; ASKS", &asks).replace(";; RANDOMS", &randoms);
-    guest(imports, &body)
+    let text = guest(imports, &body)
         .replace(r#"(func $alloc (export "alloc")"#, "(func $alloc")
-        .replace(r#"(func (export "free") (param i32) (global.set $next (i32.const 65536)))"#, "")
+        .replace(r#"(func (export "free") (param i32) (global.set $next (i32.const 65536)))"#, "");
+    wat::parse_str(text).unwrap()
 }
 
 fn token(cancel: &Cancel) -> Call {
@@ -126,7 +128,7 @@ struct Victim {
 }
 
 impl Victim {
-    fn new(wat: &str, instances: u32) -> Self {
+    fn new(module: &[u8], instances: u32) -> Self {
         let mut setup = Setup::new();
         setup.grants.max_instances = instances;
         (setup.grants.rates.log, setup.grants.rates.output) = (100, 100);
@@ -149,9 +151,14 @@ impl Victim {
                 Ok(Some(if spared { Vec::new() } else { mode.into_bytes() }))
             }
         });
-        let plugin = setup.started(wat);
+        let started = |setup: &Setup| {
+            let plugin = setup.load_module(module, &call()).unwrap();
+            plugin.start("null", &call()).unwrap();
+            plugin
+        };
+        let plugin = started(&setup);
         setup.wasm = "  pool:\n    instance_per_call: true\n".to_owned();
-        let fresh = setup.started(wat);
+        let fresh = started(&setup);
         setup.wasm.clear();
         Victim { setup, mode, asks, plugin, fresh }
     }
@@ -160,7 +167,7 @@ impl Victim {
         mode.clone_into(&mut self.mode.lock().unwrap());
     }
 
-    fn act(&self, wat: &str, act: Act, call: &Call) -> Result<String> {
+    fn act(&self, module: &[u8], act: Act, call: &Call) -> Result<String> {
         let result = match act {
             Act::Call(function, params) => ask_with(&self.plugin, function, params, call),
             Act::Warm(mode) => {
@@ -175,7 +182,7 @@ impl Victim {
             }
             Act::Load(mode) => {
                 self.set(mode);
-                self.setup.load(wat, call).map(|_| String::new())
+                self.setup.load_module(module, call).map(|_| String::new())
             }
             Act::Health(mode) => {
                 self.set(mode);
@@ -190,13 +197,13 @@ impl Victim {
     }
 
     /// Cancels what would never end, once it has begun; how long it took after that.
-    fn cancelled(&self, wat: &str, act: Act) -> Duration {
+    fn cancelled(&self, module: &[u8], act: Act) -> Duration {
         let (cancel, asked) = (Cancel::new(), self.asks.load(Ordering::SeqCst));
         let took = std::thread::scope(|s| {
             let call = token(&cancel);
             let running = s.spawn(move || {
                 let waited = Timer::waited();
-                assert_eq!(kind_of(self.act(wat, act, &call)), Kind::Cancelled, "{act:?}");
+                assert_eq!(kind_of(self.act(module, act, &call)), Kind::Cancelled, "{act:?}");
                 Timer::waited() - waited
             });
             while self.asks.load(Ordering::SeqCst) == asked && !running.is_finished() {
@@ -212,11 +219,11 @@ impl Victim {
     }
 
     /// Runs one row; how long it took past its deadline, if it had one.
-    fn suffer(&self, wat: &str, (act, end): (Act, End)) -> Option<Duration> {
+    fn suffer(&self, module: &[u8], (act, end): (Act, End)) -> Option<Duration> {
         let late = end == LATE && !matches!(act, Act::Health(_));
         let within = if late { within(SHORT) } else { call() };
         let timer = Timer::start();
-        let result = self.act(wat, act, &within);
+        let result = self.act(module, act, &within);
         let took = timer.elapsed();
         match (end, &result) {
             _ if matches!(act, Act::Health(_)) => {}
@@ -240,12 +247,12 @@ impl Victim {
 #[test]
 fn hostile_guests_by_the_hundred() {
     let count = std::env::var(COUNT_VARIABLE).map_or(COUNT, |text| text.parse().unwrap());
-    let wat = wat();
+    let module = module();
     let rows = rows();
     let threads = 2 * std::thread::available_parallelism().unwrap().get();
     let (next, done, calm) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicUsize::new(0));
     let late = Mutex::new(Vec::new());
-    let sibling = Victim::new(&wat, 4);
+    let sibling = Victim::new(&module, 4);
     std::thread::scope(|s| {
         s.spawn(|| {
             while !done.load(Ordering::Relaxed) {
@@ -257,13 +264,13 @@ fn hostile_guests_by_the_hundred() {
         let workers: Vec<_> = (0..threads)
             .map(|_| {
                 s.spawn(|| {
-                    let victim = Victim::new(&wat, 1);
+                    let victim = Victim::new(&module, 1);
                     // 7919 is prime: the rows come in an order of its own, and each as often as the others.
                     while let i = next.fetch_add(1, Ordering::Relaxed)
                         && i < count
                     {
                         let row = rows[i * 7919 % rows.len()];
-                        let over = victim.suffer(&wat, row);
+                        let over = victim.suffer(&module, row);
                         late.lock().unwrap().extend(over.map(|over| (over, row.0)));
                         assert_eq!(ask(&sibling.plugin, "fresh", "").unwrap(), "1");
                     }
@@ -299,13 +306,13 @@ fn hostile_guests_by_the_hundred() {
 /// of the same module sleeps in a call of its own, which another token ends.
 #[test]
 fn a_cancel_ends_what_it_is_for_and_no_sibling() {
-    let wat = wat();
-    let (victim, sibling) = (Victim::new(&wat, 1), Victim::new(&wat, 1));
+    let module = module();
+    let (victim, sibling) = (Victim::new(&module, 1), Victim::new(&module, 1));
     let last = Cancel::new();
     std::thread::scope(|s| {
         let calm = s.spawn(|| ask_with(&sibling.plugin, "sleep", "", &token(&last)));
         for (act, _) in rows().into_iter().filter(|(act, end)| *end == LATE && !matches!(act, Act::Health(_))) {
-            let took = victim.cancelled(&wat, act);
+            let took = victim.cancelled(&module, act);
             assert!(took < PATIENCE, "{act:?} took {took:?}");
         }
         assert!(!calm.is_finished());
