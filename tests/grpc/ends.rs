@@ -170,6 +170,21 @@ fn a_go_plugin_that_is_asked_to_end_does_so_in_its_own_time() {
 }
 
 #[test]
+fn a_plugin_outlives_the_thread_that_loaded_it() {
+    let bench = Bench::new("loader");
+    let loaded = std::thread::scope(|scope| {
+        let load = || (bench.start("fixture-grpc-go", "null"), std::fs::read_link("/proc/thread-self").unwrap());
+        scope.spawn(load).join().unwrap()
+    });
+    let ((plugin, exits), thread) = loaded;
+    // The system ends a process in the moment in which it ends the thread that made it.
+    assert!(comes_true(|| !std::path::Path::new("/proc").join(&thread).exists()));
+    assert_eq!(order(&plugin, json!({"do": "echo"}), &soon()).unwrap(), json!({"do": "echo"}));
+    plugin.stop(&Deadline::after(SOON));
+    assert!(exits.try_recv().is_err());
+}
+
+#[test]
 fn a_plugin_that_is_dropped_is_killed() {
     let bench = Bench::new("drops");
     let (plugin, _exits) = bench.start("fixture-grpc-go", "null");
