@@ -7,11 +7,12 @@ use tokio::runtime::{Builder, Runtime};
 use crate::error::{Error, Kind, Result};
 use crate::sys;
 
-/// The most threads that run asynchronous wasm calls and other work that blocks.
-const BLOCKING_THREADS: usize = 64;
+/// The most threads that run asynchronous wasm calls and other work that blocks, and those that run the host callbacks of gRPC
+/// plugins: enough for eight plugins that have all of theirs under way.
+const BLOCKING_THREADS: usize = 256;
 
-/// The most threads that run the host callbacks of gRPC plugins: enough for eight that have all of theirs under way.
-const HOST_CALL_THREADS: usize = 256;
+/// The most threads that run completions.
+const COMPLETION_THREADS: usize = 64;
 
 /// The runtime of a host: long-lived streams, timers, and (off its workers) everything that blocks.
 pub fn shared(worker_threads: usize) -> Result<Runtime> {
@@ -28,13 +29,13 @@ pub fn shared(worker_threads: usize) -> Result<Runtime> {
 
 /// Threads for completions, apart from a host's, so that what is waited for there can still be done here.
 pub fn completions() -> Result<Runtime> {
-    blocking("flowplug-done", BLOCKING_THREADS)
+    blocking("flowplug-done", COMPLETION_THREADS)
 }
 
 /// Threads for the host callbacks of gRPC plugins, apart from a host's, so that plugins whose host calls hang hold up nobody
 /// else's calls, and no news of a crash.
 pub fn host_calls() -> Result<Runtime> {
-    blocking("flowplug-grpc", HOST_CALL_THREADS)
+    blocking("flowplug-grpc", BLOCKING_THREADS)
 }
 
 /// Threads for work that blocks and nothing else, made when there is some.

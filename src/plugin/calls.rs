@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::call::{Call, Cancel, Sink};
 use crate::error::{Error, Kind, Result};
@@ -95,7 +95,8 @@ impl Plugin {
         let begun = version.runner.call_async(&version.manifest.provides, function, name, &params, &call);
         let (plugin, name, runtime) = (self.clone(), name.to_owned(), environment.handle().clone());
         let Some(begun) = begun else {
-            self.call_queued(name, params, call.within(version.context.grants().timeout), readers.look(), done);
+            let call = call.within(version.context.grants().timeout);
+            self.call_queued(version.threads.clone(), name, params, call, readers.look(), done);
             return Ok(());
         };
         let (begun, start) = (begun.map_err(|e| self.call_failed(e, &name))?, Instant::now());
@@ -126,10 +127,11 @@ impl Plugin {
         Ok(())
     }
 
-    /// Makes the call on a thread that may block. Who waits for one, while all are taken, waits no longer than the call may
-    /// take: such a call is answered without having begun.
+    /// Makes the call on a thread that may block, one of the plugin's share. Who waits for one, while all are taken, waits no
+    /// longer than the call may take: such a call is answered without having begun.
     fn call_queued(
         self: &Arc<Self>,
+        threads: Arc<Semaphore>,
         name: String,
         params: Vec<u8>,
         call: Call,
@@ -142,16 +144,32 @@ impl Plugin {
         let queued = Arc::new(Mutex::new(Some((visit, begins, params, done))));
         let take = |queued: &Mutex<Option<_>>| queued.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (plugin, own, waiting) = (self.clone(), queued.clone(), (name.clone(), call.clone()));
-        drop(environment.handle().spawn_blocking(move || {
+        let work = move |turn: OwnedSemaphorePermit| {
+            let _turn = turn;
             let Some((visit, begins, params, done)) = take(&own) else { return };
             drop((visit, begins));
             done(plugin.call_blocking(&name, &params, &call));
-        }));
-        let (plugin, completions) = (self.clone(), environment.completions().clone());
+        };
+        let (plugin, completions, blocking) = (self.clone(), environment.completions().clone(), environment.handle().clone());
+        let later = match threads.clone().try_acquire_owned() {
+            Ok(turn) => {
+                drop(blocking.spawn_blocking(move || work(turn)));
+                None
+            }
+            Err(_) => Some(work),
+        };
         drop(environment.handle().spawn(async move {
             let (name, call) = waiting;
+            let begins = async {
+                if let Some(work) = later
+                    && let Ok(turn) = threads.acquire_owned().await
+                {
+                    drop(blocking.spawn_blocking(move || work(turn)));
+                }
+                drop(begun.await);
+            };
             tokio::select! {
-                _ = begun => return,
+                () = begins => return,
                 () = call.over() => (),
             }
             let Some((visit, .., done)) = take(&queued) else { return };

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::call::{Call, Deadline, Sink};
 use crate::error::Result;
@@ -14,6 +15,9 @@ use crate::plugin::state::Shared;
 use crate::plugin::{Environment, info};
 use crate::policy::{Policy, Request};
 use crate::runner::{Function, Runner, Threads};
+
+/// The most threads that the queued calls of one plugin have at once, unless it may have more instances.
+const THREADS_OF_ONE: usize = 32;
 
 /// What all versions of a plugin have in common.
 pub(super) struct Origin {
@@ -40,6 +44,8 @@ pub(super) struct Generation {
     pub(super) context: Arc<PluginContext>,
     pub(super) requests: Vec<Request>,
     pub(super) runner: Runner,
+    /// Its share of the host's threads for calls that are queued: what waits for an instance leaves the rest to other plugins.
+    pub(super) threads: Arc<Semaphore>,
     /// The config as it was given; empty: none was.
     config: Mutex<Arc<str>>,
 }
@@ -65,8 +71,10 @@ impl Generation {
         }
         let on_exit = shared.on_exit(&context, restart(&manifest));
         let threads = Threads { shared: environment.handle().clone(), host_calls: environment.host_calls().clone() };
+        let most = THREADS_OF_ONE.max(usize::try_from(context.grants().max_instances).unwrap_or(THREADS_OF_ONE));
         let runner = Runner::load(environment.settings(), &threads, &manifest, context.clone(), on_exit, &call)?;
-        Ok(Generation { serial: context.serial(), manifest, context, requests, runner, config: Mutex::new("".into()) })
+        let threads = Arc::new(Semaphore::new(most));
+        Ok(Generation { serial: context.serial(), manifest, context, requests, runner, threads, config: Mutex::new("".into()) })
     }
 
     /// A number that no other version of any plugin has.

@@ -121,7 +121,7 @@ fn an_asynchronous_call_that_comes_to_no_thread_ends_by_its_deadline_or_its_canc
     // Every thread is taken, until this is dropped.
     let (taken, ends) = std::sync::mpsc::channel::<()>();
     let ends = Arc::new(std::sync::Mutex::new(ends));
-    for _ in 0..64 {
+    for _ in 0..256 {
         let ends = ends.clone();
         drop(bench.environment.handle().spawn_blocking(move || ends.lock().unwrap().recv().unwrap_err()));
     }
@@ -141,4 +141,26 @@ fn an_asynchronous_call_that_comes_to_no_thread_ends_by_its_deadline_or_its_canc
     patient.recv_timeout(LONG).unwrap().unwrap();
     // Answered once.
     assert!(late.recv().is_err() && cancelled.recv().is_err());
+}
+
+#[test]
+fn asynchronous_calls_that_wait_for_their_plugin_leave_threads_to_others() {
+    let bench = Bench::new();
+    let held = bench.started(&bench.manifest(&module(1, ""), "max_instances: 1, wait_timeout: 1h", ""), 1);
+    let other = bench.started(&bench.manifest(&module(2, ""), "", ""), 2);
+    let gate = gated(&bench.host);
+    let (sender, answers) = std::sync::mpsc::channel();
+    for _ in 0..300 {
+        let sender = sender.clone();
+        held.call_async("ask", b"{}".to_vec(), call(), false, move |answer| sender.send(answer).unwrap()).unwrap();
+    }
+    gate.reached(1);
+    let (done, answered) = std::sync::mpsc::channel();
+    other.call_async("command", b"{}".to_vec(), call(), false, move |answer| done.send(answer).unwrap()).unwrap();
+    answered.recv_timeout(LONG).unwrap().unwrap();
+    assert!(answers.try_recv().is_err());
+    gate.open();
+    for _ in 0..300 {
+        answers.recv_timeout(LONG).unwrap().unwrap();
+    }
 }

@@ -83,9 +83,9 @@ class Plugin(Managed):
     ) -> Any:
         """As `call`, for asyncio. Cancelling the task cancels the call.
 
-        A host has 64 threads for what may block: a wasm call made so holds one of them until it ends, and callbacks of gRPC plugins
-        run on them too. What is more than 64 waits its turn, so that wasm calls whose callbacks wait for another wasm `acall` can
-        stall until their deadlines when 64 are under way.
+        A wasm call made so holds a thread of the library until it ends: one of 256 of its host's, of which a plugin has 32, or as many
+        as it may have instances if that is more. Past that it waits its turn, so that calls whose callbacks wait for another `acall`
+        of the same plugin can stall until their deadlines.
         """
         out = Out()
         name, _keep_name = text(function)
