@@ -164,3 +164,21 @@ fn asynchronous_calls_that_wait_for_their_plugin_leave_threads_to_others() {
         answers.recv_timeout(LONG).unwrap().unwrap();
     }
 }
+
+#[test]
+fn every_asynchronous_call_is_answered_when_the_host_is_closed() {
+    let bench = Bench::new();
+    let held = bench.started(&bench.manifest(&module(1, ""), "max_instances: 1, wait_timeout: 1h", ""), 1);
+    let gate = gated(&bench.host);
+    let (sender, answers) = std::sync::mpsc::channel();
+    for _ in 0..300 {
+        let sender = sender.clone();
+        held.call_async("ask", b"{}".to_vec(), call(), false, move |answer| sender.send(answer).unwrap()).unwrap();
+    }
+    gate.reached(1);
+    bench.environment.close(&Deadline::after(Duration::ZERO));
+    for _ in 0..300 {
+        let kind = answers.recv_timeout(LONG).unwrap().unwrap_err().kind();
+        assert!(matches!(kind, Kind::Cancelled | Kind::InvalidState), "{kind:?}");
+    }
+}
