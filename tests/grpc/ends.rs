@@ -131,25 +131,31 @@ fn a_process_of_the_plugins_own_ends_with_it() {
 #[test]
 fn a_stop_leaves_no_process_and_no_folder() {
     for name in ["fixture-grpc-go", "fixture-grpc-python"] {
-        let bench = Bench::new("stops");
-        let (plugin, exits) = bench.start(name, "null");
-        let pid = plugin.pid();
-        assert!(!group(pid).is_empty());
-        assert_eq!(bench.left_behind().len(), 1);
-        let other = plugin.clone();
-        let waiting = std::thread::spawn(move || order(&other, json!({"do": "sleep", "ms": 60_000}), &soon()));
-        assert!(comes_true(|| order(&plugin, json!({"do": "pid"}), &soon()).is_ok()));
-        let begun = Instant::now();
-        plugin.stop(&Deadline::after(Duration::from_millis(100)));
-        // Three seconds after the drain is what is promised, of which this is several times as much, for a machine that is busy.
-        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-        let ended = waiting.join().unwrap().unwrap_err().kind();
-        assert!(matches!(ended, Kind::Cancelled | Kind::InvalidState), "{ended:?}");
-        assert_eq!(order(&plugin, json!({"do": "echo"}), &soon()).unwrap_err().kind(), Kind::InvalidState);
-        plugin.stop(&Deadline::never());
-        assert!(group(pid).is_empty() && !children(std::process::id()).contains(&pid), "{name}");
-        assert!(bench.left_behind().is_empty(), "{:?}", bench.left_behind());
-        assert!(exits.try_recv().is_err(), "a stop is no crash");
+        // Three seconds after the drain, and what the system adds.
+        let bound = Duration::from_millis(100) + Duration::from_secs(4);
+        let stopped = || {
+            let bench = Bench::new("stops");
+            let (plugin, exits) = bench.start(name, "null");
+            let pid = plugin.pid();
+            assert!(!group(pid).is_empty());
+            assert_eq!(bench.left_behind().len(), 1);
+            let other = plugin.clone();
+            let waiting = std::thread::spawn(move || order(&other, json!({"do": "sleep", "ms": 60_000}), &soon()));
+            assert!(comes_true(|| order(&plugin, json!({"do": "pid"}), &soon()).is_ok()));
+            let begun = Instant::now();
+            plugin.stop(&Deadline::after(Duration::from_millis(100)));
+            let took = begun.elapsed();
+            let ended = waiting.join().unwrap().unwrap_err().kind();
+            assert!(matches!(ended, Kind::Cancelled | Kind::InvalidState), "{ended:?}");
+            assert_eq!(order(&plugin, json!({"do": "echo"}), &soon()).unwrap_err().kind(), Kind::InvalidState);
+            plugin.stop(&Deadline::never());
+            assert!(group(pid).is_empty() && !children(std::process::id()).contains(&pid), "{name}");
+            assert!(bench.left_behind().is_empty(), "{:?}", bench.left_behind());
+            assert!(exits.try_recv().is_err(), "a stop is no crash");
+            took
+        };
+        // A machine that does other work may need more, but not again and again.
+        assert!((0..5).any(|_| stopped() < bound), "{name}");
     }
 }
 
